@@ -1,0 +1,177 @@
+"""Checkpoints: bundled names, folders and hub ids; written as safetensors, optionally int8."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from elastic_ir.elastic.config import ElasticConfig
+from elastic_ir.elastic.huggingface import from_bert_state
+from elastic_ir.elastic.tokens import Tokens
+from elastic_ir.errors import ModelError, nearest
+
+BUNDLED = Path(__file__).parent.parent / "models"
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+_SCALE = ".scale"
+_HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "1_Pooling/config.json"]
+
+Storage = Literal["float32", "int8"]
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds.
+
+    ``state`` is float32; ``native`` is False when it was mapped from a Hugging Face model, whose
+    other JSON files can then be found in ``folder``.
+    """
+
+    name: str
+    folder: Path
+    config: ElasticConfig
+    state: dict[str, Tensor]
+    tokens: Tokens
+    fingerprint: str
+    native: bool
+
+
+def bundled_names() -> list[str]:
+    """Checkpoints that come with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{WEIGHTS}"))
+
+
+def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Read a checkpoint: a bundled name, a folder, or a Hugging Face hub id, tried in this order.
+
+    Raises:
+        ModelError: if there is none, it is damaged, or its architecture is not supported.
+    """
+    folder = _find(str(name_or_path))
+    config_path = folder / CONFIG
+    if not config_path.is_file():
+        raise ModelError(f"no {CONFIG} in {folder}; wanted a saved model folder")
+    try:
+        raw = json.loads(config_path.read_text("utf-8"))
+        native = raw.get("model_type") == "elastic-bert"
+        config, state = _load_native(folder, raw) if native else _load_huggingface(folder)
+    except ModelError:
+        raise
+    except Exception as exc:
+        raise ModelError(f"cannot read the model in {folder}: {exc}; it is damaged or incomplete, fetch it again") from exc
+    return Checkpoint(str(name_or_path), folder, config, state, _tokens(folder), _fingerprint(folder), native)
+
+
+def save_checkpoint(
+    folder: str | Path, config: ElasticConfig, state: dict[str, Tensor], tokens: Tokens, storage: Storage = "float32"
+) -> None:
+    """Write config, weights and tokenizer; each file appears whole or not at all.
+
+    Args:
+        folder: made if it does not exist.
+        config: shape and settings.
+        state: tensors by name.
+        tokens: tokenizer.
+        storage: ``int8`` keeps matrices as 8-bit integers with one float32 scale a row (a quarter of the size).
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
+    packed = _quantise(tensors) if storage == "int8" else tensors
+    part = folder / f"{WEIGHTS}.part"
+    save_file(packed, part, metadata={"format": "pt"})
+    os.replace(part, folder / WEIGHTS)
+    tokens.save(folder / f"{TOKENIZER}.part")
+    os.replace(folder / f"{TOKENIZER}.part", folder / TOKENIZER)
+    part = folder / f"{CONFIG}.part"
+    part.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", "utf-8")
+    os.replace(part, folder / CONFIG)
+
+
+def _find(name: str) -> Path:
+    if (BUNDLED / name / WEIGHTS).is_file() and "/" not in name and "\\" not in name:
+        return BUNDLED / name
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise ModelError(f"no model folder at {name}; wanted a folder, a bundled name ({', '.join(bundled_names())}) or a hub id")
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as exc:
+        raise ModelError(
+            f"model {name!r} is no bundled name or folder, and the Hugging Face hub did not give it "
+            f"({type(exc).__name__}){nearest(name, bundled_names())}"
+        ) from exc
+
+
+def _load_native(folder: Path, raw: dict[str, Any]) -> tuple[ElasticConfig, dict[str, Tensor]]:
+    from safetensors.torch import load_file
+
+    return ElasticConfig.model_validate(raw), _dequantise(load_file(folder / WEIGHTS))
+
+
+def _load_huggingface(folder: Path) -> tuple[ElasticConfig, dict[str, Tensor]]:
+    from transformers import AutoConfig, BertForSequenceClassification, BertModel
+
+    found = AutoConfig.from_pretrained(folder)
+    config = ElasticConfig.from_huggingface(found)
+    classifier = any("SequenceClassification" in name for name in found.architectures or [])
+    if not classifier:
+        plain = BertModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
+        return config, from_bert_state(config, plain.state_dict())
+    if found.num_labels != 1:
+        raise ModelError(f"{folder} classifies into {found.num_labels} labels; wanted a reranker with one score")
+    state = BertForSequenceClassification.from_pretrained(folder, use_safetensors=True).state_dict()
+    depth = config.num_layers
+    config = config.model_copy(update={"depth_rule": "prefix", "exits": (depth,)})
+    result = {f"encoder.{name}": tensor for name, tensor in from_bert_state(config, state).items()}
+    for ours, theirs in (("pooler", "bert.pooler.dense"), ("score", "classifier")):
+        for kind in ("weight", "bias"):
+            result[f"heads.{depth}.{ours}.{kind}"] = state[f"{theirs}.{kind}"].float()
+    return config, result
+
+
+def _tokens(folder: Path) -> Tokens:
+    if (folder / TOKENIZER).is_file():
+        return Tokens.from_file(folder / TOKENIZER)
+    from transformers import AutoTokenizer
+
+    return Tokens(AutoTokenizer.from_pretrained(folder, use_fast=True).backend_tokenizer)
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = sha256()
+    for path in sorted([folder / CONFIG, *folder.glob("*.safetensors"), *folder.glob(TOKENIZER)]):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _quantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weight-only, symmetric, one scale a row; vectors stay as they are."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() < 2:
+            packed[name] = tensor
+            continue
+        scale = tensor.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+        packed[name] = (tensor / scale).round().to(torch.int8)
+        packed[name + _SCALE] = scale
+    return packed
+
+
+def _dequantise(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.float() * packed[name + _SCALE] if name + _SCALE in packed else tensor.float()
+        for name, tensor in packed.items()
+        if not name.endswith(_SCALE)
+    }

@@ -1,0 +1,114 @@
+"""``ElasticConfig``: the shape of an elastic model and the rule that names its layers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from elastic_ir.errors import ModelError, SubnetError
+from elastic_ir.subnet import Subnet
+
+
+class ElasticConfig(BaseModel):
+    """Shape and depth rule, checked when built.
+
+    Attributes:
+        depth_rule: ``spaced`` takes layers ceil(i N / depth), i = 1..depth; ``prefix`` the first ``depth``.
+        exits: depths that have a score head, ascending; empty for an encoder without one.
+        trained: subnets that training optimised; others are legal but may be poor.
+        denser: pooling, prompts and the like, when the checkpoint is a denser.
+        ranker: its settings, when the checkpoint is a ranker.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_type: Literal["elastic-bert"] = "elastic-bert"
+    vocab_size: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    num_layers: int = Field(gt=0, le=200)
+    num_heads: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    max_positions: int = Field(gt=0)
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    depth_rule: Literal["spaced", "prefix"] = "spaced"
+    exits: tuple[int, ...] = ()
+    trained: tuple[str, ...] = ()
+    denser: dict[str, Any] | None = None
+    ranker: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> ElasticConfig:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        if any(not 1 <= depth <= self.num_layers for depth in self.exits):
+            raise ValueError(f"exits {self.exits} must lie in 1..{self.num_layers}")
+        return self
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def full(self) -> Subnet:
+        """The whole model."""
+        return Subnet(1.0, self.num_layers)
+
+    def resolve(self, subnet: Subnet | None) -> Subnet:
+        """``subnet``, or the full model for None.
+
+        Raises:
+            SubnetError: if this model does not have it.
+        """
+        if subnet is None:
+            return self.full
+        subnet.checked()
+        if subnet.depth > self.num_layers:
+            raise SubnetError(f"subnet {subnet} asks for {subnet.depth} layers; this model has {self.num_layers}")
+        if self.exits and subnet.depth not in self.exits:
+            known = ", ".join(map(str, self.exits))
+            raise SubnetError(f"subnet {subnet} stops after layer {subnet.depth}; this ranker has exits after {known}")
+        return subnet
+
+    def layers(self, depth: int) -> list[int]:
+        """Zero-based layers that a sub-network of ``depth`` layers runs."""
+        if self.depth_rule == "prefix":
+            return list(range(depth))
+        return [-(-i * self.num_layers // depth) - 1 for i in range(1, depth + 1)]
+
+    def flops(self, subnet: Subnet, tokens: int, length: int) -> float:
+        """Floating-point operations of one pass over ``tokens`` tokens in sequences of ``length``.
+
+        Multiply-adds count two; embeddings, normalisation and score heads are left out.
+        """
+        attention = subnet.heads(self.num_heads) * self.head_size
+        neurons = subnet.neurons(self.intermediate_size)
+        per_token = 2 * self.hidden_size * (4 * attention + 2 * neurons) + 4 * length * attention
+        return float(subnet.depth * tokens * per_token)
+
+    @classmethod
+    def from_huggingface(cls, config: Any) -> ElasticConfig:
+        """Shape of a Hugging Face BERT configuration.
+
+        Raises:
+            ModelError: if the architecture is not one this module maps.
+        """
+        if config.model_type != "bert":
+            raise ModelError(f"model type {config.model_type!r} is not supported; wanted a BERT-family checkpoint (bert)")
+        wanted = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
+        for key, value in wanted.items():
+            found = getattr(config, key, value)
+            if found != value:
+                raise ModelError(f"{key} {found!r} is not supported; wanted {value!r}")
+        return cls(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            max_positions=config.max_position_embeddings,
+            type_vocab_size=config.type_vocab_size,
+            layer_norm_eps=config.layer_norm_eps,
+        )

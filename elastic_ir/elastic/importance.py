@@ -1,0 +1,62 @@
+"""Sort heads and neurons by importance, so that a narrower layer is the leading slice of a wider one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from elastic_ir.elastic.model import ElasticLM, Gates, padding_bias
+from elastic_ir.elastic.tokens import TokenBatch
+
+Readout = Callable[[Tensor], Tensor]
+"""Last hidden states ``[B, L, H]`` -> one number a row, ``[B]``."""
+
+
+def random_direction(hidden_size: int, seed: int = 0) -> Readout:
+    """Readout of a denser: the first token's unit vector along a fixed random direction."""
+    direction = torch.randn(hidden_size, generator=torch.Generator().manual_seed(seed))
+
+    def read(hidden: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(hidden[:, 0], dim=-1) @ direction
+
+    return read
+
+
+def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[Readout]) -> list[Gates]:
+    """Mean |d readout / d gate| of every head and neuron, a ``Gates`` of 1-D tensors per layer.
+
+    A self-distillation loss has no gradient at full size; a readout has.
+
+    Source: DynaBERT (arXiv:2004.04037), section 2.1.
+    """
+    config = model.config
+    totals = [Gates(torch.zeros(config.num_heads), torch.zeros(config.intermediate_size)) for _ in model.layers]
+    for batch, readout in zip(batches, readouts, strict=False):
+        rows = len(batch.lengths)
+        gates = [
+            Gates(*(torch.ones(rows, size, requires_grad=True) for size in (config.num_heads, config.intermediate_size)))
+            for _ in model.layers
+        ]
+        x, bias = model.embed(batch), padding_bias(batch, model.dtype)
+        value = readout(model.run_layers(x, bias, list(range(config.num_layers)), 1.0, gates)).sum()
+        flat = torch.autograd.grad(value, [gate for layer in gates for gate in layer])
+        for index, total in enumerate(totals):
+            total.heads.add_(flat[2 * index].abs().sum(0))
+            total.neurons.add_(flat[2 * index + 1].abs().sum(0))
+    return totals
+
+
+@torch.no_grad()
+def reorder(model: ElasticLM, importance: list[Gates]) -> None:
+    """Permute heads and neurons of every layer, most important first; the function computed stays the same."""
+    size = model.config.head_size
+    for layer, measured in zip(model.layers, importance, strict=True):
+        heads = measured.heads.argsort(descending=True, stable=True)
+        neurons = measured.neurons.argsort(descending=True, stable=True)
+        for weight, block in ((layer.qkv, 3 * size), (layer.qkv_bias, 3 * size), (layer.out, size)):
+            blocks = weight.view(model.config.num_heads, block, *weight.shape[1:])
+            weight.copy_(blocks[heads].reshape(weight.shape))
+        for weight in (layer.up, layer.up_bias, layer.down):
+            weight.copy_(weight[neurons])

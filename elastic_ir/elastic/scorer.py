@@ -1,0 +1,57 @@
+"""``ElasticScorer``: an elastic encoder with a small score head after each exit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from elastic_ir.elastic.config import ElasticConfig
+from elastic_ir.elastic.model import ElasticLM, padding_bias
+from elastic_ir.elastic.tokens import TokenBatch
+from elastic_ir.subnet import Subnet
+
+
+class ScoreHead(nn.Module):
+    """BERT's pooler and a linear score: ``[B, L, H]`` -> ``[B]``."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.pooler = nn.Linear(hidden_size, hidden_size)
+        self.score = nn.Linear(hidden_size, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Score of each sequence, from its first token."""
+        logits: Tensor = self.score(torch.tanh(self.pooler(hidden[:, 0])))
+        return logits.squeeze(-1)
+
+
+class ElasticScorer(nn.Module):
+    """Cross-encoder with exits: the first ``depth`` layers and that exit's head.
+
+    Source: Cascade Transformer (arXiv:2005.02534), On Elastic Language Models (arXiv:2311.07204).
+    """
+
+    def __init__(self, config: ElasticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ElasticLM(config)
+        self.heads = nn.ModuleDict({str(depth): ScoreHead(config.hidden_size) for depth in config.exits})
+
+    def forward(self, batch: TokenBatch, subnet: Subnet | None = None) -> Tensor:
+        """Raw scores ``[B]`` by ``subnet`` (None: full).
+
+        Raises:
+            SubnetError: if there is no exit at this depth.
+        """
+        subnet = self.config.resolve(subnet)
+        scores: Tensor = self.heads[str(subnet.depth)](self.encoder(batch, subnet))
+        return scores
+
+    def at_every_exit(self, batch: TokenBatch, width: float, depth: int) -> dict[int, Tensor]:
+        """Depth -> scores ``[B]`` of every exit down to ``depth``, in one pass at ``width``."""
+        x, bias = self.encoder.embed(batch), padding_bias(batch, self.encoder.dtype)
+        scores, done = {}, 0
+        for exit_depth in (known for known in self.config.exits if known <= depth):
+            x = self.encoder.run_layers(x, bias, list(range(done, exit_depth)), width)
+            scores[exit_depth], done = self.heads[str(exit_depth)](x), exit_depth
+        return scores

@@ -1,0 +1,118 @@
+"""Texts to padded batches of token ids, cut by characters first and packed by a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from elastic_ir.errors import ModelError
+
+CHARACTERS_PER_TOKEN = 20
+"""Texts are cut at this many characters per wanted token before tokenizing (tokenizers read everything, then truncate)."""
+
+
+class TokenBatch(NamedTuple):
+    """Padded token ids.
+
+    ``input_ids`` ``[B, L]`` int64, ``lengths`` ``[B]`` int64 tokens that are not padding, ``type_ids``
+    ``[B, L]`` int64 segment of each token (None: all 0).
+    """
+
+    input_ids: Tensor
+    lengths: Tensor
+    type_ids: Tensor | None = None
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """This batch on ``device``."""
+        types = None if self.type_ids is None else self.type_ids.to(device)
+        return TokenBatch(self.input_ids.to(device), self.lengths.to(device), types)
+
+
+class Tokens:
+    """A tokenizer that never changes its settings, so threads share it.
+
+    Special tokens, truncation and padding are added here, which lets documents be tokenized once, at
+    indexing, and joined with queries later.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        special = {name: tokenizer.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "PAD")}
+        missing = [name for name, token_id in special.items() if token_id is None]
+        if missing:
+            raise ModelError(f"tokenizer lacks the tokens {missing}; wanted a BERT-family tokenizer with [CLS], [SEP], [PAD]")
+        self.cls_id, self.sep_id, self.pad_id = special["CLS"], special["SEP"], special["PAD"]
+        self.fingerprint = sha256(tokenizer.to_str().encode()).hexdigest()
+
+    @classmethod
+    def from_file(cls, path: Path) -> Tokens:
+        """Read a ``tokenizer.json``.
+
+        Raises:
+            ModelError: if it is missing or not a tokenizer.
+        """
+        if not path.is_file():
+            raise ModelError(f"no tokenizer at {path}; wanted a tokenizer.json beside the weights")
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except ModelError:
+            raise
+        except Exception as exc:  # tokenizers raises bare Exception
+            raise ModelError(f"{path} is not a tokenizer: {exc}") from exc
+
+    def save(self, path: Path) -> None:
+        """Write ``tokenizer.json``."""
+        self._tokenizer.save(str(path))
+
+    def ids(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Token ids of each text without special tokens, at most ``max_tokens`` of them."""
+        cut = [text[: max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode() for text in texts]
+        return [e.ids[:max_tokens] for e in self._tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
+
+    def single(self, ids: Sequence[int]) -> list[int]:
+        """``[CLS] ids [SEP]``."""
+        return [self.cls_id, *ids, self.sep_id]
+
+    def pair(self, first: Sequence[int], second: Sequence[int]) -> list[int]:
+        """``[CLS] first [SEP] second [SEP]``."""
+        return [self.cls_id, *first, self.sep_id, *second, self.sep_id]
+
+    def pad(self, sequences: Sequence[Sequence[int]], first_lengths: Sequence[int] | None = None) -> TokenBatch:
+        """Pad to the longest.
+
+        Args:
+            sequences: complete sequences, at least one.
+            first_lengths: for pairs, how many leading tokens are of segment 0; None for singles.
+        """
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        longest = int(lengths.max())
+        ids = torch.tensor([[*s, *([self.pad_id] * (longest - len(s)))] for s in sequences])
+        if first_lengths is None:
+            return TokenBatch(ids, lengths)
+        position = torch.arange(longest)[None, :]
+        types = (position >= torch.tensor(first_lengths)[:, None]) & (position < lengths[:, None])
+        return TokenBatch(ids, lengths, types.long())
+
+
+def by_token_budget(lengths: Sequence[int], budget: int, max_rows: int = 256) -> Iterator[list[int]]:
+    """Rows grouped so that each group, padded to its longest, has at most ``budget`` tokens.
+
+    Rows are taken longest first, so that running out of memory shows at once; a row longer than the
+    budget stands alone.
+    """
+    group: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if group and ((len(group) + 1) * lengths[group[0]] > budget or len(group) == max_rows):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group

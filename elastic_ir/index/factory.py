@@ -1,0 +1,135 @@
+"""FAISS indexes by factory string (``Flat``, ``IVF64,Flat``, ``HNSW32``, ``IVF16,PQ8``): check, train, fill, write."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from elastic_ir.errors import BackendError, ConfigError
+from elastic_ir.index.durable import sync
+from elastic_ir.index.encoding import VectorChunks
+
+logger = logging.getLogger(__name__)
+
+EF_SEARCH = 64
+NPROBE_SHARE = 8
+POINTS_PER_CENTROID = (39, 256)
+"""FAISS asks for the first number of training points and uses no more than the second."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run FAISS on the calling thread alone: the same bytes every time, and no thread start for one query."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def make_index(factory: str, dimension: int, seed: int = 0) -> Any:
+    """An empty FAISS inner-product index with our defaults: nprobe an eighth of the lists, efSearch 64.
+
+    Raises:
+        ConfigError: if FAISS cannot make it.
+    """
+    import faiss
+
+    try:
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as exc:
+        raise ConfigError(
+            f"FAISS makes no {dimension}-d inner-product index of factory {factory!r}; wanted e.g. 'Flat', 'IVF64,Flat', "
+            "'HNSW32' or 'IVF64,PQ16' (the number after PQ must divide the dimension)"
+        ) from exc
+    for part in _parts(index):
+        if isinstance(part, faiss.IndexIVF):
+            if part.nlist < 1:
+                raise ConfigError(f"factory {factory!r} has {part.nlist} lists; wanted at least 1, e.g. 'IVF64,Flat'")
+            part.nprobe = max(1, part.nlist // NPROBE_SHARE)
+        if hasattr(part, "hnsw"):
+            part.hnsw.efSearch = EF_SEARCH
+        if isinstance(part, faiss.IndexIDMap | faiss.IndexNSG | faiss.IndexNNDescent):
+            raise ConfigError(f"factory {factory!r} cannot be filled chunk by chunk; wanted e.g. 'Flat' or 'HNSW32'")
+        for clustering in _clusterings(part):
+            clustering.seed = seed
+            clustering.min_points_per_centroid = 1  # FAISS would warn on stderr; we do in check_training
+    return index
+
+
+def check_training(index: Any, factory: str, count: int) -> None:
+    """Refuse to train ``index`` on ``count`` vectors where there are fewer than centroids.
+
+    Raises:
+        ConfigError: saying how many there must be.
+    """
+    needed = _centroids(index)
+    if count < needed:
+        raise ConfigError(
+            f"factory {factory!r} needs at least {needed} documents to train on, but there are {count}; "
+            "use 'Flat' or 'HNSW32' (no training), or fewer lists"
+        )
+    if count < POINTS_PER_CENTROID[0] * needed:
+        logger.warning(
+            "factory %r learns %d centroids from %d documents; %d would be better",
+            factory,
+            needed,
+            count,
+            POINTS_PER_CENTROID[0] * needed,
+        )
+
+
+def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> None:
+    """Train a FAISS index, fill it with ``chunks`` and write it: the same chunks and seed give the same bytes.
+
+    Raises:
+        ConfigError: if there are too few vectors to train on, or FAISS refuses for another reason.
+        BackendError: if FAISS cannot write the file.
+    """
+    import faiss
+
+    index = make_index(factory, chunks.card.dimension, seed)
+    check_training(index, factory, chunks.count)
+    with one_thread():
+        try:
+            if not index.is_trained:
+                index.train(chunks.sample(POINTS_PER_CENTROID[1] * max(256, _centroids(index)), seed))
+            for vectors in chunks:
+                index.add(vectors)
+        except RuntimeError as exc:
+            raise ConfigError(f"FAISS cannot build {factory!r} of {chunks.count} vectors: {exc}; use 'Flat'") from exc
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as exc:
+        raise BackendError(f"FAISS cannot write {path}: {exc}") from exc
+    sync(path)
+
+
+def _parts(index: Any) -> Iterator[Any]:
+    """``index`` and the indexes inside it: transformed, refined, coarse quantizer, graph storage."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    yield index
+    for name in ("index", "base_index", "quantizer", "storage"):
+        inner = getattr(index, name, None)
+        if isinstance(inner, faiss.Index):
+            yield from _parts(inner)
+
+
+def _clusterings(part: Any) -> list[Any]:
+    holders = [part, getattr(part, "pq", None)]
+    return [holder.cp for holder in holders if hasattr(holder, "cp")]
+
+
+def _centroids(index: Any) -> int:
+    """The most centroids that one k-means inside ``index`` looks for; 0 without k-means."""
+    parts = list(_parts(index))
+    lists = [part.nlist for part in parts if hasattr(part, "nlist")]
+    return max([0, *lists, *(part.pq.ksub for part in parts if hasattr(part, "pq"))])

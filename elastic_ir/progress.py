@@ -1,0 +1,31 @@
+"""``track``: a progress bar on stderr for long loops."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def track(
+    iterable: Iterable[T], description: str, total: int | None = None, disable: bool | None = None
+) -> Iterator[T]:
+    """Yield the items of ``iterable`` while a bar on stderr counts them.
+
+    Args:
+        iterable: consumed lazily, one item ahead at most.
+        description: words before the bar.
+        total: number of items; None asks ``len(iterable)``, and without one the bar only pulses.
+        disable: None shows the bar only when stderr is a terminal; True never; False always.
+    """
+    if disable is None:
+        disable = not sys.stderr.isatty()
+    if disable:
+        yield from iterable
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(iterable, description, total=total, console=Console(stderr=True))

@@ -1,0 +1,38 @@
+"""Distillation losses; each is a mean over the batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine of ``[B, D]`` vectors to the teacher's."""
+    return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL of student-to-teacher similarities against teacher-to-teacher ones, ``[B, D]`` unit vectors.
+
+    The student's queries are compared with the teacher's vectors, as they will be with the documents of an index.
+    """
+    target = (teacher @ teacher.t() / temperature).log_softmax(-1)
+    found = (student @ teacher.t() / temperature).log_softmax(-1)
+    return F.kl_div(found, target, reduction="batchmean", log_target=True)
+
+
+def list_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL of the softmax over each candidate list, scores ``[lists, candidates]``."""
+    found, target = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
+    return F.kl_div(found, target, reduction="batchmean", log_target=True)
+
+
+def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth L1 between raw scores of any shape."""
+    return F.smooth_l1_loss(student, teacher, beta=2.0)
+
+
+def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Squared error of hidden states ``[B, L, H]`` relative to the teacher's size; ``mask`` ``[B, L]`` is 1 for tokens."""
+    weight = mask[..., None].to(teacher.dtype)
+    return ((student - teacher).square() * weight).sum() / (teacher.square() * weight).sum()

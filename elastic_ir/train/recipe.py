@@ -1,0 +1,130 @@
+"""``Recipe``: everything a training run depends on, read from YAML and checked before any work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from elastic_ir.errors import ConfigError
+from elastic_ir.subnet import Subnet
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_subnet(text: str) -> str:
+    Subnet.parse(text)
+    return text
+
+
+SubnetName = Annotated[str, AfterValidator(_check_subnet)]
+
+
+class TextSource(_Settings):
+    """Texts for a denser: one field of a JSONL file (``.gz`` allowed).
+
+    Attributes:
+        share: relative frequency of this source in a batch.
+        span_words: (least, most) words of a random span taken from each text; None takes the whole text.
+        limit: rows read; None reads all.
+    """
+
+    path: str
+    field: str = "query"
+    share: float = Field(default=1.0, gt=0)
+    span_words: tuple[int, int] | None = None
+    limit: int | None = Field(default=None, gt=0)
+
+
+class ListSource(_Settings):
+    """Candidate lists for a ranker: JSONL lines ``{"query": str, "candidates": [str, ...]}``."""
+
+    path: str
+    limit: int | None = Field(default=None, gt=0)
+
+
+class Sampling(_Settings):
+    """Which subnets learn in a step.
+
+    Attributes:
+        strategy: ``fixed`` takes ``subnets`` in every step; ``all`` likewise but over the whole grid of
+            ``widths`` x ``depths``; ``sandwich`` the largest, the smallest and ``random`` others of the grid.
+        full_every: the full subnet learns in every n-th step only.
+    """
+
+    strategy: Literal["fixed", "sandwich", "all"] = "sandwich"
+    subnets: tuple[SubnetName, ...] = ()
+    widths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+    depths: tuple[int, ...] = ()
+    random: int = Field(default=2, ge=0)
+    full_every: int = Field(default=1, ge=1)
+
+
+class Recipe(_Settings):
+    """One training run.
+
+    Attributes:
+        kind: ``denser`` or ``ranker``.
+        teacher: checkpoint (bundled name, folder or hub id) that teaches and from which the student starts.
+        output: folder of the run: state, log, curves and the finished checkpoint.
+        texts: a denser's texts.
+        lists: a ranker's candidate lists.
+        batch: texts (denser) or candidate lists (ranker) in a step.
+        max_tokens: tokens kept of each text or pair, special tokens included.
+        steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
+        average: decay of the moving average of the weights that is saved; 0 saves the last weights.
+        temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
+        hidden_loss: weight of the loss to the teacher's hidden states.
+        exits: a ranker's exit depths.
+        threads: torch threads; None leaves torch's choice.
+    """
+
+    kind: Literal["denser", "ranker"]
+    teacher: str
+    output: str
+    name: str = ""
+    texts: tuple[TextSource, ...] = ()
+    lists: tuple[ListSource, ...] = ()
+    batch: int = Field(default=128, gt=1)
+    max_tokens: int = Field(default=64, ge=8, le=512)
+    steps: int = Field(gt=0)
+    warmup: int = Field(default=50, ge=0)
+    cooldown: int = Field(default=200, ge=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    average: float = Field(default=0.995, ge=0, lt=1)
+    temperature: float = Field(default=0.05, gt=0)
+    hidden_loss: float = Field(default=1.0, ge=0)
+    exits: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    threads: int | None = Field(default=None, gt=0)
+    save_every: int = Field(default=50, gt=0)
+    importance_batches: int = Field(default=4, gt=0)
+    denser: dict[str, Any] | None = None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a YAML recipe; ``$VARIABLES`` in it are replaced from the environment.
+
+    Raises:
+        ConfigError: naming the file and what is wrong.
+    """
+    try:
+        raw = yaml.safe_load(os.path.expandvars(path.read_text("utf-8")))
+        return Recipe.model_validate(raw)
+    except OSError as exc:
+        raise ConfigError(f"cannot read recipe {path}: {exc.strerror}") from exc
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{path} is not YAML: {exc}") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {where}: {first['msg']}; see docs/training.md for the keys of a recipe") from exc

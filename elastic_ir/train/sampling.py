@@ -1,0 +1,44 @@
+"""Which subnets learn in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from elastic_ir.elastic.config import ElasticConfig
+from elastic_ir.errors import ConfigError
+from elastic_ir.subnet import Subnet
+from elastic_ir.train.recipe import Sampling
+
+Strategy = Callable[[int], list[Subnet]]
+"""Step -> subnets that learn in it, largest first."""
+
+
+def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:
+    """The strategy a recipe names.
+
+    Raises:
+        ConfigError: if it names no subnet.
+
+    Source: sandwich rule, US-Nets (arXiv:1903.05134).
+    """
+    full = config.full
+    depths = sampling.depths or config.exits or tuple(range(1, config.num_layers + 1))
+    grid = [config.resolve(Subnet(width, depth)) for width in sampling.widths for depth in depths]
+    if sampling.strategy == "fixed":
+        grid = [config.resolve(Subnet.parse(name)) for name in sampling.subnets]
+    if not grid:
+        raise ConfigError("sampling names no subnet; wanted `subnets:` for fixed, or `widths:` and `depths:`")
+    grid = sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))
+    others, smallest = grid[1:], grid[-1]
+
+    def sample(step: int) -> list[Subnet]:
+        first = [full] if step % sampling.full_every == 0 else []
+        if sampling.strategy != "sandwich":
+            return first + others
+        middle = others[:-1]
+        random = Random(f"{seed}:subnets:{step}")
+        chosen = random.sample(middle, min(sampling.random, len(middle)))
+        return first + sorted(chosen, key=grid.index) + ([smallest] if others else [])
+
+    return sample

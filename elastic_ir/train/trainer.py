@@ -1,0 +1,205 @@
+"""The trainer: one loop for all objectives, seeded, resumable, logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from elastic_ir.elastic import ElasticConfig, Tokens, load_checkpoint, save_checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.errors import ConfigError, ModelError
+from elastic_ir.subnet import Subnet
+from elastic_ir.train.denser import DenserObjective
+from elastic_ir.train.ranker import RankerObjective
+from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.sampling import strategy
+
+logger = logging.getLogger(__name__)
+
+STATE, LOG = "state.safetensors", "log.jsonl"
+
+
+class Objective(Protocol):
+    """What differs between recipes."""
+
+    teacher: nn.Module
+    student: nn.Module
+
+    @property
+    def config(self) -> ElasticConfig: ...
+    @property
+    def tokenizer(self) -> Tokens: ...
+    def order_by_importance(self) -> None: ...
+    def batch(self, step: int) -> Any: ...
+    def targets(self, batch: Any) -> Any: ...
+    def loss(self, batch: Any, targets: Any, subnet: Subnet) -> Tensor: ...
+
+
+OBJECTIVES: dict[str, Callable[[Recipe, Checkpoint], Objective]] = {
+    "denser": DenserObjective,
+    "ranker": RankerObjective,
+}
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called after each step with the number of steps done and the loss of each subnet."""
+
+
+def train(recipe: Recipe, report: Report | None = None) -> Path:
+    """Run ``recipe`` to its end, continuing where an earlier run stopped.
+
+    Returns:
+        The folder of the finished checkpoint, ``<output>/checkpoint``.
+
+    Raises:
+        ConfigError: if the recipe cannot be run here, or a loss is not finite.
+        ModelError: if the teacher cannot be read.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda is not available on this machine; use device: cpu")
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    run = _Run(recipe)
+    for step in range(run.step, recipe.steps):
+        losses = run.advance(step)
+        if report is not None:
+            report(step + 1, losses)
+    return run.finish()
+
+
+class _Run:
+    """Student, optimiser and moving average, saved together."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.output = recipe, Path(recipe.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.objective = OBJECTIVES[recipe.kind](recipe, load_checkpoint(recipe.teacher))
+        self.sample = strategy(recipe.sampling, self.objective.config, recipe.seed)
+        self.step = 0
+        state = self._read_state()
+        if state is None:
+            self.objective.order_by_importance()
+        self.objective.teacher.to(recipe.device, self._half)
+        student = self.objective.student.to(recipe.device)
+        self.parameters = dict(student.named_parameters())
+        matrices = [p for p in self.parameters.values() if p.dim() > 1]
+        vectors = [p for p in self.parameters.values() if p.dim() == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.98),
+            fused=recipe.device == "cuda" or None,
+        )
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def _half(self) -> torch.dtype:
+        return torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
+
+    def advance(self, step: int) -> dict[str, float]:
+        """One step over the sampled subnets; gradients add up before the weights move."""
+        started = time.perf_counter()
+        recipe, objective = self.recipe, self.objective
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup, recipe.cooldown)
+        batch = _to(objective.batch(step), torch.device(recipe.device))
+        losses: dict[str, float] = {}
+        with torch.autocast(recipe.device, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
+            targets = objective.targets(batch)
+            for subnet in self.sample(step):
+                loss = objective.loss(batch, targets, subnet)
+                loss.backward()
+                losses[str(subnet)] = loss.item()
+        if not all(map(_finite, losses.values())):
+            raise ConfigError(f"step {step}: loss is not finite ({losses}); lower learning_rate")
+        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+        decay = min(recipe.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                self.average[name].lerp_(p, 1 - decay)
+        self.step = step + 1
+        self._log(losses, time.perf_counter() - started)
+        if self.step % recipe.save_every == 0 or self.step == recipe.steps:
+            self._save_state()
+        return losses
+
+    def finish(self) -> Path:
+        """Write the checkpoint of the averaged weights."""
+        folder = self.output / "checkpoint"
+        trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)}
+        config = self.objective.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
+        save_checkpoint(folder, config, self.average, self.objective.tokenizer)
+        return folder
+
+    def _log(self, losses: dict[str, float], seconds: float) -> None:
+        with (self.output / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"step": self.step, "seconds": round(seconds, 3), "losses": losses}) + "\n")
+
+    def _save_state(self) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {f"weights.{name}": p.detach() for name, p in self.parameters.items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        for name, p in self.parameters.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                if p in self.optimizer.state:
+                    tensors[f"{key}.{name}"] = self.optimizer.state[p][key]
+        part = self.output / f"{STATE}.part"
+        save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"step": str(self.step)})
+        os.replace(part, self.output / STATE)
+
+    def _read_state(self) -> dict[str, Tensor] | None:
+        from safetensors import safe_open
+
+        path = self.output / STATE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                self.step = int(file.metadata()["step"])
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except Exception as exc:
+            raise ModelError(f"training state {path} is damaged ({exc}); remove it to start anew") from exc
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        logger.info("resuming %s at step %d", self.output, self.step)
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(state[f"weights.{name}"])
+                self.average[name].copy_(state[f"average.{name}"])
+                self.optimizer.state[p] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": state[f"exp_avg.{name}"].to(p.device),
+                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(p.device),
+                }
+
+
+def schedule(step: int, steps: int, warmup: int, cooldown: int) -> float:
+    """Share of the peak learning rate at ``step``: linear rise, plateau, linear fall."""
+    rise = (step + 1) / (warmup + 1)
+    fall = (steps - step) / (cooldown + 1)
+    return min(1.0, rise, fall)
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_to(item, device) for item in batch))
+    return batch
