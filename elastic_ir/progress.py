@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def track(
     iterable: Iterable[T], description: str, total: int | None = None, disable: bool | None = None
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield the items of ``iterable`` while a bar on stderr counts them.
 
     Args:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from elastic_ir.errors import ConfigError, nearest
+from elastic_ir.fusion import FUSIONS
 from elastic_ir.level import Level
 from elastic_ir.records import Ranking
 
@@ -44,9 +47,14 @@ class Stage(ABC):
 
     A stage keeps settings, never queries, so one object serves many threads. A first stage (a
     retriever) ignores the hits it is given.
+
+    Attributes:
+        name: what notes and latencies are filed under.
+        composite: True for a stage that only arranges others; its parts are timed, it is not.
     """
 
     name: str = "stage"
+    composite: bool = False
 
     @abstractmethod
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
@@ -63,9 +71,22 @@ class Stage(ABC):
         """``a % k``: the first k hits of a."""
         return Chain(self, Cutoff(k))
 
+    def __mul__(self, weight: float) -> Stage:
+        """``0.3 * a``: a with its scores weighted, which matters in a sum."""
+        return Weighted(self, weight)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Stage) -> Stage:
+        """``0.3 * a + 0.7 * b``: the weighted fusion of a and b; a weight not given is 1."""
+        stages, weights = zip(*_terms(self), *_terms(other), strict=True)
+        return Fusion(stages, weights=weights)
+
 
 class Chain(Stage):
     """``first`` and then ``second``; the time each leaf stage takes is noted in the context."""
+
+    composite = True
 
     def __init__(self, first: Stage, second: Stage) -> None:
         self.first, self.second = first, second
@@ -90,11 +111,96 @@ class Cutoff(Stage):
         return [ranking._replace(hits=ranking.hits[: self.k]) for ranking in rankings]
 
 
+class Weighted(Stage):
+    """``stage`` with its scores multiplied by ``weight``.
+
+    Raises:
+        ConfigError: if the weight is negative or not finite.
+    """
+
+    composite = True
+
+    def __init__(self, stage: Stage, weight: float) -> None:
+        self.stage, self.weight = stage, _checked(weight)
+        self.name = f"{weight:g} * {stage.name}"
+
+    def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
+        return [
+            ranking._replace(hits=tuple(hit._replace(score=self.weight * hit.score) for hit in ranking.hits))
+            for ranking in timed(self.stage, rankings, context)
+        ]
+
+    def close(self) -> None:
+        self.stage.close()
+
+    def __mul__(self, weight: float) -> Stage:
+        return Weighted(self.stage, self.weight * weight)
+
+    __rmul__ = __mul__
+
+
+class Fusion(Stage):
+    """Several stages, each given the same rankings, and their results made into one per query.
+
+    What one stage notes as degraded, the result carries. An error of one stage is an error of the fusion;
+    where another should answer instead, wrap that stage in a ``Fallback``.
+
+    Args:
+        stages: at least one.
+        method: ``weighted`` (scores spread over [0, 1], then summed) or ``rrf`` (reciprocal ranks).
+        weights: one for each stage, at least 0; None weighs all alike.
+
+    Raises:
+        ConfigError: if the method is unknown, or stages and weights are not as above.
+    """
+
+    composite = True
+
+    def __init__(
+        self, stages: Sequence[Stage], *, method: str = "weighted", weights: Sequence[float] | None = None
+    ) -> None:
+        if method not in FUSIONS:
+            raise ConfigError(f"unknown fusion method {method!r}{nearest(method, FUSIONS)}")
+        self.stages, self.method = tuple(stages), method
+        weights = [1.0] * len(self.stages) if weights is None else weights
+        self.weights = tuple(_checked(weight) for weight in weights)
+        if not self.stages or len(self.stages) != len(self.weights):
+            raise ConfigError(
+                f"fusion of {len(self.stages)} stages with {len(self.weights)} weights; "
+                "wanted at least one stage and a weight for each"
+            )
+        self.name = f"{method}({', '.join(stage.name for stage in self.stages)})"
+
+    def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
+        branches = [timed(stage, rankings, context) for stage in self.stages]
+        fuse = FUSIONS[self.method]
+        return [fuse(branch, self.weights) for branch in zip(*branches, strict=True)]
+
+    def close(self) -> None:
+        for stage in self.stages:
+            stage.close()
+
+
+def _terms(stage: Stage) -> list[tuple[Stage, float]]:
+    """What ``stage`` adds to a sum: ``a + b + c`` is one fusion of three."""
+    if isinstance(stage, Weighted):
+        return [(stage.stage, stage.weight)]
+    if isinstance(stage, Fusion) and stage.method == "weighted":
+        return list(zip(stage.stages, stage.weights, strict=True))
+    return [(stage, 1.0)]
+
+
+def _checked(weight: float) -> float:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ConfigError(f"weight {weight} of a stage; wanted a number of at least 0")
+    return weight
+
+
 def timed(stage: Stage, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
     """Run ``stage`` and add its milliseconds to ``context.latencies_ms`` under its name."""
     started = time.perf_counter()
     result = stage(rankings, context)
-    if not isinstance(stage, Chain):
+    if not stage.composite:
         elapsed = (time.perf_counter() - started) * 1000
         context.latencies_ms[stage.name] = context.latencies_ms.get(stage.name, 0.0) + elapsed
     return result

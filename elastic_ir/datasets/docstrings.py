@@ -7,7 +7,7 @@ list ``COMPILED`` of standard modules is imported.
 from __future__ import annotations
 
 import ast
-import builtins
+import gc
 import importlib.util
 import inspect
 import os.path
@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cache
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -51,9 +51,9 @@ DOCUMENTING = {"add_newdoc": "", "_array_method_doc": "ndarray."}
 
 COMPILED = (
     *("builtins", "math", "cmath", "itertools", "time", "operator", "functools", "collections", "array", "bisect"),
-    *("random", "re", "os", "sys", "io", "struct", "zlib", "binascii", "hashlib", "csv", "json", "pickle", "sqlite3"),
+    *("random", "re", "os", "os.path", "sys", "io", "struct", "zlib", "binascii", "hashlib", "csv", "json", "pickle"),
     *("unicodedata", "threading", "weakref", "contextvars", "types", "gc", "select", "signal", "decimal", "heapq"),
-    *("secrets", "socket", "codecs", "locale", "mmap", "lzma", "statistics", "marshal", "queue"),
+    *("secrets", "socket", "codecs", "locale", "datetime", "mmap", "lzma", "statistics", "marshal", "queue", "sqlite3"),
 )
 """Modules of the standard library that are compiled or show compiled names."""
 
@@ -86,7 +86,7 @@ class _Module:
     def __init__(self, name: str, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a stranger's source, e.g. invalid escape sequences
-            tree = ast.parse(path.read_bytes())  # let go at the end: kept trees slow the garbage collector threefold
+            tree = ast.parse(path.read_bytes())
         self.name = name
         self.text = _docstring(tree)
         self.package = name if path.stem == "__init__" else name.rpartition(".")[0]
@@ -108,18 +108,18 @@ class _Module:
                 else:
                     self.names.setdefault(alias.asname or alias.name, []).append(_Reference(source, alias.name))
         elif isinstance(node, ast.AugAssign) and getattr(node.target, "id", "") == "__all__":
-            more = _literal(node.value)
-            both = isinstance(more, list | tuple) and self.declared is not None
-            self.declared = [*(self.declared or ()), *map(str, more)] if both else None
+            self.declared = _joined(self.declared, node.value)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             target = node.targets[0].id
             if target == "__all__":
-                declared = _literal(node.value)
-                self.declared = [*map(str, declared)] if isinstance(declared, list | tuple) else None
+                self.declared = _joined([], node.value)
             elif isinstance(node.value, ast.Name):
                 self.names.setdefault(target, []).append(_Reference(self.name, node.value.id))
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            self.added |= _added(node.value)
+            call = node.value
+            if call.args and isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "__all__":
+                self.declared = _joined(self.declared, call.args[0])
+            self.added |= _added(call)
 
 
 class Sources:
@@ -127,7 +127,7 @@ class Sources:
 
     def __init__(self, files: dict[str, Path]) -> None:
         self._files = files
-        self._module = cache(self._parse)
+        self._parsed: dict[str, _Module | None] = {}
         self._public: dict[_Definition, str] = {}
 
     def docstrings(self) -> dict[str, str]:
@@ -138,10 +138,15 @@ class Sources:
             prefix = RENAMED.get(module, module)
             shown |= {f"{prefix}.{name}": self._resolve(module, name) for name in self._exports(module)}
         shown |= {public: self._resolve(*source) for public, source in SHOWN_AS.items()}
-        for public in sorted(shown, key=lambda name: (name.count("."), len(name), name)):
+
+        def rank(public: str) -> tuple[int, bool, int, str]:
             found = shown[public]
-            if found and (found not in self._public or _is_alias(self._public[found], found, public)):
-                self._public[found] = public
+            is_alias = found is not None and not public.endswith(f".{found.name}")
+            return public.count("."), is_alias, len(public), public
+
+        for public in sorted(shown, key=rank, reverse=True):
+            if found := shown[public]:
+                self._public[found] = public  # the shortest comes last and stays
         result: dict[str, str] = {}
         for found, public in sorted(self._public.items(), key=lambda item: item[1]):
             self._describe(public, found, result)
@@ -150,16 +155,18 @@ class Sources:
                 result.setdefault(RENAMED.get(module, module), parsed.text)
         for public, source in ADDED_LATER.items():
             added, shows = self._module(source), self._module(public)
-            for name, text in added.added.items() if added and shows else ():
-                if shows.stars or name.partition(".")[0] in shows.names:
-                    result.setdefault(f"{public}.{name}", text)
+            if added and shows:
+                kept = (name for name in added.added if shows.stars or name.partition(".")[0] in shows.names)
+                result = {f"{public}.{name}": added.added[name] for name in kept} | result
         return {name: inspect.cleandoc(text) for name, text in result.items() if text and _is_public(name)}
 
-    def _parse(self, name: str) -> _Module | None:
-        try:
-            return _Module(name, self._files[name])
-        except (KeyError, ImportError, OSError, SyntaxError, ValueError, RecursionError):
-            return None  # compiled, of another package, or not for this Python: what it shows has no source
+    def _module(self, name: str) -> _Module | None:
+        """The parsed module; None when it is compiled, of another package, or not for this Python."""
+        if name not in self._parsed:
+            self._parsed[name] = None
+            with suppress(KeyError, ImportError, OSError, SyntaxError, ValueError, RecursionError):
+                self._parsed[name] = _Module(name, self._files[name])
+        return self._parsed[name]
 
     def _exports(self, module: str, seen: frozenset[str] = frozenset()) -> set[str]:
         """Names that a module shows: those it declares, or what it defines and imports from its own package."""
@@ -178,11 +185,13 @@ class Sources:
         parsed, here = self._module(module), _Reference(module, name)
         if parsed is None or here in seen:
             return None
-        for source in [*parsed.names.get(name, ()), *(_Reference(star, name) for star in parsed.stars)]:
-            if not isinstance(source, _Reference):
-                if source.is_class or source.text:
-                    return source
-            elif found := self._resolve(*source, seen | {here}):
+        sources = sorted(parsed.names.get(name, ()), key=lambda source: isinstance(source, _Reference))
+        for source in [*sources, *(_Reference(star, name) for star in parsed.stars)]:
+            if isinstance(source, _Reference):
+                found = self._resolve(source.module, source.name, seen | {here})
+            else:
+                found = source if source.is_class or source.text else None
+            if found:
                 return found
         return None
 
@@ -202,7 +211,8 @@ def standard_library() -> dict[str, str]:
     """Docstrings of this Python's standard library: from source first, then what is compiled."""
     folder = Path(sysconfig.get_path("stdlib"))
     files = {name: path for name, path in _modules(folder, "") if name.partition(".")[0] in sys.stdlib_module_names}
-    return _compiled() | {name: text for name, text in Sources(files).docstrings().items()}
+    with _no_collector():
+        return _compiled() | Sources(files).docstrings()
 
 
 def package(name: str) -> dict[str, str]:
@@ -210,11 +220,12 @@ def package(name: str) -> dict[str, str]:
     spec = importlib.util.find_spec(name)
     folders = spec.submodule_search_locations if spec else None
     files = {module: path for folder in folders or () for module, path in _modules(Path(folder), name)}
-    return Sources(files).docstrings()
+    with _no_collector():
+        return Sources(files).docstrings()
 
 
 def _modules(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = f"{prefix}.{path.stem}".lstrip(".")
         if path.name == "__init__.py":
             yield prefix, path
@@ -227,7 +238,6 @@ def _modules(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
 def _compiled() -> dict[str, str]:
     """Docstrings of what the modules of ``COMPILED`` show, as Python holds them."""
     result: dict[str, str] = {}
-    built_in = {id(value) for value in vars(builtins).values()}
     for module in COMPILED:
         try:
             shown = vars(import_module(module))
@@ -235,8 +245,8 @@ def _compiled() -> dict[str, str]:
             continue
         for name in shown.get("__all__", shown):
             value = shown.get(name)
-            if module != "builtins" and id(value) in built_in:
-                continue  # another name of a built-in, e.g. os.error
+            if module != "builtins" and _is_elsewhere(value, name, module):
+                continue
             public = name if module == "builtins" else f"{module}.{name}"
             if inspect.isroutine(value) or isinstance(value, type):
                 result[public] = _doc(value)
@@ -244,6 +254,14 @@ def _compiled() -> dict[str, str]:
                 if inspect.isroutine(held) or inspect.isdatadescriptor(held):
                     result[f"{public}.{member}"] = _doc(getattr(value, member, None))
     return {name: text for name, text in result.items() if text and _is_public(name)}
+
+
+def _is_elsewhere(value: object, name: str, module: str) -> bool:
+    """Whether a name in a module is a second name: of something public in another module, or beside its own name."""
+    owner, own_name = getattr(value, "__module__", None), getattr(value, "__name__", name)
+    homes = [(owner, own_name)] if owner != module and owner in COMPILED else []
+    homes += [(module, own_name)] if own_name != name else []
+    return any(hasattr(sys.modules.get(home), home_name) for home, home_name in homes)
 
 
 def _doc(value: object) -> str:
@@ -257,11 +275,16 @@ def _is_public(name: str) -> bool:
     return not any(part.startswith("_") for part in parts) and NOT_PUBLIC.isdisjoint(heads)
 
 
+def _joined(declared: list[str] | None, more: ast.expr) -> list[str] | None:
+    """``__all__`` with more names; None when some of them are computed."""
+    names = _literal(more)
+    names = [names] if isinstance(names, str) else names
+    return [*declared, *map(str, names)] if declared is not None and isinstance(names, list | tuple) else None
+
+
 def _is_own(module: str, source: _Definition | _Reference) -> bool:
-    """Whether a name in a module is its own: defined there, or taken from its package or a private module."""
-    if not isinstance(source, _Reference):
-        return True
-    return source.module.startswith("_") or source.module.partition(".")[0] == module.partition(".")[0]
+    """Whether a name in a module is its own: defined there, or taken from its own package."""
+    return isinstance(source, _Definition) or source.module.partition(".")[0] == module.partition(".")[0]
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -272,6 +295,18 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             handlers = [handler.body for handler in getattr(node, "handlers", [])]
             for block in [node.body, *handlers, getattr(node, "orelse", []), getattr(node, "finalbody", [])]:
                 yield from _statements(block)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Hold the garbage collector: it takes a third of the time of parsing, and trees have no cycles to find."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _docstring(node: ast.Module | _Node) -> str:
@@ -291,7 +326,9 @@ def _added(call: ast.Call) -> dict[str, str]:
         return {}
     name, told = _literal(call.args[-2 - (function == "_array_method_doc")]), _literal(call.args[-1])
     pairs = told if isinstance(told, list) else [told if isinstance(told, tuple) else ("", told)]
-    return {f"{DOCUMENTING[function]}{name}.{pair[0]}".rstrip("."): pair[1] for pair in pairs if isinstance(pair[-1], str)}
+    return {
+        f"{DOCUMENTING[function]}{name}.{pair[0]}".rstrip("."): pair[1] for pair in pairs if isinstance(pair[-1], str)
+    }
 
 
 def _literal(node: ast.expr) -> object:

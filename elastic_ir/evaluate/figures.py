@@ -56,10 +56,8 @@ class Judgements:
         table[:, :, 1] = np.arange(depth, 0, -1)
         for row, (query_id, numbers) in enumerate(zip(self.query_ids, self._numbers, strict=True)):
             scores = run.get(query_id, {})
-            with np.errstate(over="ignore"):
-                singles = np.asarray(list(scores.values()), dtype=np.float64).astype(
-                    np.float32
-                )  # as trec_eval keeps them
+            with np.errstate(over="ignore"):  # trec_eval keeps scores as C floats, and so sees more ties
+                singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32)
             if np.isnan(singles).any():
                 doc_id = list(scores)[int(np.isnan(singles).argmax())]
                 raise InputError(

@@ -60,8 +60,9 @@ def write_report(
         parts += [_queries(evaluation, run, queries or {}) for run in list(evaluation.means)[1:]]
     if metadata:
         parts += ["<h2>What produced each run</h2>", *(_provenance(run, about) for run, about in metadata.items())]
+    page = _PAGE.format(title=escape(title), body="\n".join(parts))
     with replacing(path) as file:
-        file.write(_PAGE.format(title=escape(title), body="\n".join(parts)))
+        file.write(page.encode(errors="replace").decode())  # lone surrogates become "?"
 
 
 def _summary(evaluation: Evaluation) -> str:

@@ -17,7 +17,7 @@ from elastic_ir.errors import ConfigError, IndexCorruptError, IndexNotFoundError
 from elastic_ir.index import durable
 from elastic_ir.index.current import Current, read_current, write_current
 from elastic_ir.index.encoding import DocumentEncoder, VectorChunks
-from elastic_ir.index.factory import check_training, make_index, write_faiss
+from elastic_ir.index.factory import check_training, load_faiss, make_index, write_faiss
 from elastic_ir.index.generation import Generation, open_index, pin
 from elastic_ir.index.manifest import DOCUMENTS, FAISS, LUCENE, MANIFEST, Manifest, record_files
 from elastic_ir.index.stores import DocumentStore, document_writer, read_rows, token_writer
@@ -160,7 +160,7 @@ def _write_manifest(folder: Path, **settings: Any) -> bytes:
     files = record_files(folder)
     manifest = Manifest(
         elastic_ir=__version__,
-        faiss=_faiss_version() if FAISS in files else None,
+        faiss=str(load_faiss().__version__) if FAISS in files else None,
         corpus_sha256=files[DOCUMENTS].sha256,
         files=files,
         **settings,
@@ -193,8 +193,8 @@ def _remove(folder: Path) -> None:
         handle = pin(folder, exclusive=True)
     except FileNotFoundError:
         handle = None  # an earlier removal was interrupted
-    except BlockingIOError:
-        logger.info("%s is kept: it is being read", folder)
+    except OSError as exc:
+        logger.info("%s is kept, it is being read: %s", folder, exc)
         return
     shutil.rmtree(folder, ignore_errors=True)
     if handle is not None:
@@ -223,7 +223,8 @@ def _tokens(tokenize: Tokenize, contents: list[str], first_row: int) -> list[lis
     tokens = tokenize(contents)
     if len(tokens) != len(contents):
         raise InputError(
-            f"the tokenizer gave {len(tokens)} lists for the {len(contents)} documents from row {first_row}; wanted one each"
+            f"the tokenizer gave {len(tokens)} lists for the {len(contents)} documents "
+            f"from row {first_row}; wanted as many"
         )
     return tokens
 
@@ -236,9 +237,3 @@ def _chunked(documents: Iterable[Document], size: int) -> Iterator[list[Document
 
 def _folders(path: Path, name: re.Pattern[str]) -> list[Path]:
     return [folder for folder in path.iterdir() if name.fullmatch(folder.name)]
-
-
-def _faiss_version() -> str:
-    import faiss
-
-    return str(faiss.__version__)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elastic_ir.errors import ConfigError, IndexCorruptError, IndexMismatchError, InputError
-from elastic_ir.index.factory import one_thread
+from elastic_ir.index.factory import load_faiss, one_thread
 from elastic_ir.index.manifest import FAISS, RESTORE, Manifest
 from elastic_ir.records import EncoderCard, in_run_order
 
@@ -94,17 +94,17 @@ class DenseIndex:
     def _search(
         self, vectors: NDArray[np.float32], k: int, beyond: int, parameters: Any
     ) -> list[list[tuple[str, float]]]:
-        """Search ``k + beyond`` deep, and deeper for the queries whose k-th score may go on beyond that."""
+        """Search ``k + beyond`` deep, and deeper for the queries whose k-th score goes on to the end."""
         if not len(vectors):
             return []
         depth = min(k + beyond, len(self))
         with one_thread() if len(vectors) == 1 else nullcontext():
             scores, rows = self._index.search(vectors, depth, params=parameters)
         hits = [self._ranked(row, score)[:k] for row, score in zip(rows, scores, strict=True)]
-        cut = np.flatnonzero((rows[:, -1] >= 0) & (scores[:, -1] == scores[:, k - 1])) if depth < len(self) else []
-        for query, deeper in zip(
-            cut, self._search(vectors[cut], k, 4 * depth, parameters) if len(cut) else (), strict=True
-        ):
+        if depth == len(self):
+            return hits
+        tied = np.flatnonzero((rows[:, -1] >= 0) & (scores[:, -1] == scores[:, k - 1]))
+        for query, deeper in zip(tied, self._search(vectors[tied], k, 4 * depth, parameters), strict=True):
             hits[query] = deeper
         return hits
 
@@ -121,12 +121,12 @@ def _load(folder: Path, manifest: Manifest, card: EncoderCard) -> Any:
         IndexMismatchError: if another major version of FAISS wrote it.
         IndexCorruptError: if FAISS cannot read it or it is not what the manifest says.
     """
-    import faiss
-
+    faiss = load_faiss()
     where = f"index {folder.parent}: {folder.name}/{FAISS}"
     if (manifest.faiss or "").split(".")[0] != faiss.__version__.split(".")[0]:
         raise IndexMismatchError(
-            f"{where} was written by FAISS {manifest.faiss}, but this is FAISS {faiss.__version__}; build the index again"
+            f"{where} was written by FAISS {manifest.faiss}, but this is FAISS {faiss.__version__}; "
+            "build the index again"
         )
     try:
         with _LOADING:
@@ -149,10 +149,9 @@ def _load(folder: Path, manifest: Manifest, card: EncoderCard) -> Any:
 
 def _parameters(index: Any, factory: str, nprobe: int | None, ef_search: int | None) -> Any:
     """What FAISS takes for one search; None for the stored settings."""
-    import faiss
-
     if nprobe is None and ef_search is None:
         return None
+    faiss = load_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
         inner = _parameters(index.index, factory, nprobe, ef_search)
@@ -162,6 +161,6 @@ def _parameters(index: Any, factory: str, nprobe: int | None, ef_search: int | N
     if isinstance(index, faiss.IndexHNSW) and ef_search is not None and ef_search >= 1 and nprobe is None:
         return faiss.SearchParametersHNSW(efSearch=ef_search)
     raise ConfigError(
-        f"an index of factory {factory!r} cannot be searched with nprobe={nprobe}, ef_search={ef_search}; wanted nprobe "
-        "of at least 1 for IVF, ef_search of at least 1 for HNSW, and neither for others"
+        f"an index of factory {factory!r} cannot be searched with nprobe={nprobe}, ef_search={ef_search}; wanted "
+        "nprobe of at least 1 for IVF, ef_search of at least 1 for HNSW, and neither for others"
     )

@@ -70,7 +70,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Give ``path`` the content ``data``: a reader, and a power cut, see the old content or the new, never a mixture."""
+    """Give ``path`` the content ``data``: readers and power cuts see the old or the new, never a mixture."""
     partial = path.with_name(f"{path.name}.tmp")
     with NewFile(partial) as file:
         file.write(data)
@@ -95,7 +95,9 @@ def writer_lock(folder: Path) -> Iterator[None]:
         InputError: if ``folder`` is a file.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync(folder.parent)
     except (FileExistsError, NotADirectoryError) as exc:
         raise InputError(
             f"index {folder}: {exc.filename} is a file; an index is a folder, choose another path"

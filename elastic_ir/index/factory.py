@@ -20,11 +20,17 @@ POINTS_PER_CENTROID = (39, 256)
 """FAISS asks for the first number of training points and uses no more than the second."""
 
 
+def load_faiss() -> Any:
+    """The FAISS module, imported on first use (its own type stubs lack half of it)."""
+    import faiss
+
+    return faiss
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run FAISS on the calling thread alone: the same bytes every time, and no thread start for one query."""
-    import faiss
-
+    faiss = load_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -39,14 +45,13 @@ def make_index(factory: str, dimension: int, seed: int = 0) -> Any:
     Raises:
         ConfigError: if FAISS cannot make it.
     """
-    import faiss
-
+    faiss = load_faiss()
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as exc:
         raise ConfigError(
-            f"FAISS makes no {dimension}-d inner-product index of factory {factory!r}; wanted e.g. 'Flat', 'IVF64,Flat', "
-            "'HNSW32' or 'IVF64,PQ16' (the number after PQ must divide the dimension)"
+            f"FAISS makes no {dimension}-d inner-product index of factory {factory!r}; wanted e.g. 'Flat', "
+            "'IVF64,Flat', 'HNSW32' or 'IVF64,PQ16' (the number after PQ must divide the dimension)"
         ) from exc
     for part in _parts(index):
         if isinstance(part, faiss.IndexIVF):
@@ -92,8 +97,6 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
         ConfigError: if there are too few vectors to train on, or FAISS refuses for another reason.
         BackendError: if FAISS cannot write the file.
     """
-    import faiss
-
     index = make_index(factory, chunks.card.dimension, seed)
     check_training(index, factory, chunks.count)
     with one_thread():
@@ -105,7 +108,7 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
         except RuntimeError as exc:
             raise ConfigError(f"FAISS cannot build {factory!r} of {chunks.count} vectors: {exc}; use 'Flat'") from exc
     try:
-        faiss.write_index(index, str(path))
+        load_faiss().write_index(index, str(path))
     except RuntimeError as exc:
         raise BackendError(f"FAISS cannot write {path}: {exc}") from exc
     sync(path)
@@ -113,8 +116,7 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
 
 def _parts(index: Any) -> Iterator[Any]:
     """``index`` and the indexes inside it: transformed, refined, coarse quantizer, graph storage."""
-    import faiss
-
+    faiss = load_faiss()
     index = faiss.downcast_index(index)
     yield index
     for name in ("index", "base_index", "quantizer", "storage"):
@@ -132,4 +134,14 @@ def _centroids(index: Any) -> int:
     """The most centroids that one k-means inside ``index`` looks for; 0 without k-means."""
     parts = list(_parts(index))
     lists = [part.nlist for part in parts if hasattr(part, "nlist")]
-    return max([0, *lists, *(part.pq.ksub for part in parts if hasattr(part, "pq"))])
+    codes = [part.pq.ksub for part in parts if hasattr(part, "pq")]
+    rotations = [256 for part in parts if _learns_rotation(part)]  # by k-means of its own
+    return int(max([0, *lists, *codes, *rotations]))
+
+
+def _learns_rotation(part: Any) -> bool:
+    faiss = load_faiss()
+    if not isinstance(part, faiss.IndexPreTransform):
+        return False
+    steps = [faiss.downcast_VectorTransform(part.chain.at(step)) for step in range(part.chain.size())]
+    return any(isinstance(step, faiss.OPQMatrix) for step in steps)

@@ -95,7 +95,8 @@ def open_index(path: Path, *, verify: bool = True) -> Generation:
 
     Args:
         path: the index, as given to ``build_index``.
-        verify: compare the sha256 of every file with the manifest (about 1 s a gigabyte); False compares only the sizes.
+        verify: compare the sha256 of every file with the manifest (about 1 s a gigabyte); False compares
+            only the sizes.
 
     Raises:
         IndexNotFoundError: if nothing was ever finished there.
@@ -122,7 +123,7 @@ def pin(folder: Path, *, exclusive: bool = False) -> int:
     handle = os.open(folder / MANIFEST, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
-        os.stat(folder / MANIFEST)  # removed while we waited?
+        (folder / MANIFEST).stat()  # removed while we waited?
     except BaseException:
         os.close(handle)
         raise

@@ -1,1 +1,13 @@
-"""retrieve."""
+"""First stages: queries in, hits of an index out."""
+
+from elastic_ir.retrieve.bm25 import BM25Retriever
+from elastic_ir.retrieve.dense import DenseRetriever
+from elastic_ir.retrieve.fallback import Fallback
+from elastic_ir.stage import Stage
+
+RETRIEVERS: dict[str, type[Stage]] = {
+    "bm25": BM25Retriever,
+    "dense": DenseRetriever,
+}
+
+__all__ = ["RETRIEVERS", "BM25Retriever", "DenseRetriever", "Fallback"]

@@ -71,12 +71,12 @@ def test_report_of_a_single_run_has_no_comparison(tmp_path: Path) -> None:
     assert "Largest" not in page.words
 
 
-def test_report_that_cannot_be_written_leaves_the_old_file(tmp_path: Path, evaluation: Evaluation) -> None:
-    path = tmp_path / "r.html"
-    path.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        write_report(evaluation, path, "\ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+def test_report_survives_text_that_no_file_can_hold(tmp_path: Path, evaluation: Evaluation) -> None:
+    write_report(evaluation, tmp_path / "r.html", "half \ud800 a character")
+    assert "<h1>half ? a character</h1>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_report_that_cannot_be_written_is_a_run_file_error(tmp_path: Path, evaluation: Evaluation) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(RunFileError, match="cannot be written"):
-        write_report(evaluation, path / "below.html", "title")
+        write_report(evaluation, tmp_path / "file" / "r.html", "title")

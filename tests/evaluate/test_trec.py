@@ -200,5 +200,5 @@ def test_metadata_that_is_no_json_is_refused_and_leaves_the_old_file(tmp_path: P
 def test_metadata_that_cannot_be_read_is_a_run_file_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.trec.meta.json").write_text(content)
     for run in ("x.trec", "none.trec"):
-        with pytest.raises(RunFileError, match="meta.json"):
+        with pytest.raises(RunFileError, match=r"meta\.json"):
             read_metadata(tmp_path / run)

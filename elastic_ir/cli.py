@@ -1,0 +1,360 @@
+"""``elastic-ir``: the command line. Heavy packages are imported inside the command that uses them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elastic_ir.errors import ElasticIRError, InputError
+from elastic_ir.version import __version__
+
+if TYPE_CHECKING:
+    from elastic_ir.pipeline import Hits, Pipeline
+
+app = typer.Typer(
+    help="Retrieve-then-rerank search whose compute stretches with the load.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Pipeline configurations.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="pydocs, a folder in the BEIR layout, or an ir_datasets id.")
+]
+SplitOption = Annotated[str | None, typer.Option(help="Split of a BEIR folder: qrels/SPLIT.tsv. Default: test.")]
+IndexOption = Annotated[Path | None, typer.Option("--index", help="Folder of a ready index.")]
+LevelOption = Annotated[str | None, typer.Option(help="Operating point, e.g. 'dense:w0.50-d6' or 'bm25'.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for runs, table and picture.")] = Path("runs/demo"),
+) -> None:
+    """The main job, end to end: index this Python's docstrings, search, evaluate, 32 searches at once.
+
+    Example: elastic-ir demo
+    """
+    from elastic_ir.demo import run_demo
+
+    run_demo(output)
+
+
+@app.command()
+def index(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the index, e.g. indexes/scifact.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Denser; 'none' builds BM25 only.")] = None,
+    width: Annotated[float, typer.Option(help="Width of the document subnet, in (0, 1].")] = 1.0,
+    depth: Annotated[int | None, typer.Option(help="Layers of the document subnet; default all.")] = None,
+    factory: Annotated[str | None, typer.Option(help="FAISS factory: Flat, IVF256,Flat, HNSW32, ...")] = None,
+    spec: Annotated[Path | None, typer.Option(help="YAML with dataset, model, width, depth, factory.")] = None,
+) -> None:
+    """Build an index, dense and BM25; a killed build continues where it stopped.
+
+    Example: elastic-ir index --dataset beir/scifact --model elastic-denser-small --output indexes/scifact
+    """
+    from elastic_ir.config import DenserConfig
+    from elastic_ir.datasets import load
+    from elastic_ir.dense import ElasticDenser
+    from elastic_ir.library import build
+    from elastic_ir.subnet import Subnet
+
+    given = _read_spec(spec) if spec else {}
+    name = dataset or given.get("dataset")
+    if not name:
+        raise InputError("no dataset; give --dataset pydocs, a BEIR folder or an ir_datasets id, or --spec FILE")
+    model = model or given.get("model", "elastic-denser-small")
+    denser = None if model == "none" else ElasticDenser.from_pretrained(str(model))
+    settings: dict[str, Any] = {"factory": factory or given.get("factory", "Flat")}
+    if denser is not None:
+        chosen = Subnet(given.get("width", width), depth or given.get("depth") or denser.config.num_layers)
+        settings |= {"model": model, "document_subnet": str(denser.config.resolve(chosen))}
+    generation = build(load(str(name), split or given.get("split", "test")), output, denser, DenserConfig(**settings))
+    manifest = generation.manifest
+    _say(f"{output}: generation {generation.number}, {manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB")
+    generation.close()
+
+
+@app.command()
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="[PIPELINE.yaml] QUERY", help="A sole argument is the query.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="Hits wanted.")] = 10,
+    level: LevelOption = None,
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    index: IndexOption = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Return the best order so far after this time.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search once.
+
+    Example: elastic-ir search "read a csv file"
+    """
+    if len(words) > 2:
+        raise InputError(f"found {len(words)} arguments; wanted [PIPELINE.yaml] and one query in quotes")
+    config = Path(words[0]) if len(words) == 2 else None
+    with _pipeline(config, dataset, split, index) as pipeline:
+        hits = pipeline.search(words[-1], k=k, level=level, deadline_ms=deadline_ms)
+    if as_json:
+        _say(json.dumps(_as_json(hits), ensure_ascii=False, indent=2))
+    else:
+        show(hits)
+
+
+@app.command()
+def run(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML, e.g. pipelines/elastic.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="TREC run to write, e.g. runs/NAME.trec.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    index: IndexOption = None,
+    queries: Annotated[Path | None, typer.Option(help="TSV or JSONL of queries; default: the dataset's.")] = None,
+    hits: Annotated[int, typer.Option(help="Hits a query.")] = 1000,
+    level: LevelOption = None,
+    tag: Annotated[str | None, typer.Option(help="Run tag; default: the file's name.")] = None,
+) -> None:
+    """Write a TREC run and, beside it, how it was made.
+
+    Example: elastic-ir run pipelines/elastic.yaml --dataset beir/scifact/test --output runs/scifact.trec
+    """
+    from elastic_ir.datasets import load, read_queries
+    from elastic_ir.runs import write
+
+    with _pipeline(pipeline, dataset, split, index) as opened:
+        name = opened.config.dataset
+        if queries is None and name is None:
+            raise InputError("no queries; give --queries FILE or --dataset D")
+        topics = read_queries(queries) if queries else load(str(name), opened.config.split).queries()
+        metadata = write(opened, topics, output, tag=tag or output.stem, k=hits, level=level)
+    _say(f"{output}: {metadata['queries']:,} queries, {metadata['latency_ms']['mean']:.1f} ms each on average")
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="TREC runs; the first is the baseline.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC or BEIR qrels instead of a dataset.")] = None,
+    metrics: Annotated[str, typer.Option(help="Comma-separated measures.")] = "ndcg@10,mrr@10,recall@100,map",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Table as .json, .tex or .md.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML report.")] = None,
+) -> None:
+    """Evaluate runs with ranx; every other run is tested against the first.
+
+    Example: elastic-ir evaluate --dataset beir/scifact/test runs/bm25.trec runs/elastic.trec --report report.html
+    """
+    from elastic_ir.datasets import load
+    from elastic_ir.evaluate import evaluate as evaluate_runs
+    from elastic_ir.evaluate import read_metadata, read_qrels, read_run, write_report
+    from elastic_ir.evaluate.files import replacing
+
+    if (qrels is None) == (dataset is None):
+        raise InputError("wanted exactly one of --dataset D and --qrels FILE")
+    source = load(dataset, split or "test") if dataset else None
+    judged = read_qrels(qrels) if qrels else source.qrels() if source else {}
+    names = _distinct(runs)
+    result = evaluate_runs(judged, {n: read_run(p) for n, p in zip(names, runs, strict=True)}, metrics.split(","))
+    forms = {".json": result.to_json, ".tex": result.to_latex, ".md": result.to_markdown}
+    if output is not None:
+        if output.suffix not in forms:
+            raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
+        with replacing(output) as file:
+            file.write(forms[output.suffix]())
+    if report is not None:
+        texts = {query.query_id: query.text for query in source.queries()} if source else None
+        found = {n: m for n, p in zip(names, runs, strict=True) if (m := _metadata(read_metadata, p)) is not None}
+        write_report(result, report, f"Evaluation on {dataset or qrels}", texts, found)
+    _console().print(result.to_table())
+
+
+@app.command()
+def train(recipe: Annotated[Path, typer.Argument(help="Recipe in YAML; see docs/training.md.")]) -> None:
+    """Train an elastic checkpoint; a killed run continues where it stopped.
+
+    Example: elastic-ir train benchmarks/recipes/denser-small.yaml
+    """
+    from elastic_ir.train import read_recipe
+    from elastic_ir.train import train as run_training
+
+    settings = read_recipe(recipe)
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        typer.echo(f"step {step}/{settings.steps}  {shown}", err=True)
+
+    _say(f"finished: {run_training(settings, report)}")
+
+
+@app.command()
+def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
+    """Check every file of an index against its manifest.
+
+    Example: elastic-ir verify indexes/scifact
+    """
+    from elastic_ir.index import verify_index
+
+    report = verify_index(index)
+    for line in report.problems:
+        typer.echo(f"error: {line}", err=True)
+    if not report.ok:
+        raise typer.Exit(3)
+    _say(f"{index}: generation {report.number}, {report.files} files, {report.size_bytes / 1e6:.1f} MB, all as written")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: Java, threads, number formats, cache, models.
+
+    Example: elastic-ir doctor
+    """
+    from elastic_ir.doctor import examine
+
+    failed = False
+    for finding in examine():
+        _say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+        failed = failed or not finding.ok
+    if failed:
+        raise typer.Exit(4)
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON schema of a pipeline file.
+
+    Example: elastic-ir config schema
+    """
+    from elastic_ir.config import PipelineConfig
+
+    _say(json.dumps(PipelineConfig.model_json_schema(), indent=2))
+
+
+@config_app.command()
+def check(pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML.")]) -> None:
+    """Check a pipeline file and print it with every default filled in.
+
+    Example: elastic-ir config check pipelines/elastic.yaml
+    """
+    import yaml
+
+    from elastic_ir.config import read_config
+
+    _say(yaml.safe_dump(read_config(pipeline).model_dump(mode="json"), sort_keys=False).rstrip())
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is going on to stderr.")] = False,
+) -> None:
+    """Retrieve-then-rerank search whose compute stretches with the load."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if version:
+        _say(__version__)
+        raise typer.Exit
+
+
+def show(hits: Hits) -> None:
+    """Print hits for people."""
+    console = _console()
+    for rank, hit in enumerate(hits, 1):
+        text = " ".join(hit.text.split())
+        console.print(f"{rank:>3}  {hit.score:8.3f}  [bold]{_escape(hit.doc_id)}[/bold]  {_escape(text[:100])}")
+    stages = ", ".join(f"{name} {ms:.0f}" for name, ms in hits.stage_ms.items())
+    console.print(f"[dim]level {hits.level}, {hits.latency_ms:.0f} ms ({_escape(stages)})[/dim]")
+    if hits.degraded:
+        console.print(f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {_escape(hits.degraded.detail)}[/yellow]")
+
+
+def main() -> None:
+    """Entry point: errors of ours are one line and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except ElasticIRError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _pipeline(config: Path | None, dataset: str | None, split: str | None, index: Path | None) -> Pipeline:
+    from elastic_ir.pipeline import Pipeline
+
+    return Pipeline.from_config(config, dataset=dataset, split=split, index=index)
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from elastic_ir.errors import ConfigError, nearest
+
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read index specification {path}: {exc.strerror}") from exc
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    known = ("dataset", "split", "model", "width", "depth", "factory")
+    for key in found if isinstance(found, dict) else {}:
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key {key!r}{nearest(str(key), known)}")
+    return found if isinstance(found, dict) else {}
+
+
+def _metadata(read: Any, path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(read(path))
+    except (OSError, ElasticIRError):
+        return None
+
+
+def _distinct(paths: list[Path]) -> list[str]:
+    stems = [path.name.removesuffix(".gz").removesuffix(".trec") for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+
+
+def _as_json(hits: Hits) -> dict[str, Any]:
+    degraded = hits.degraded and {
+        "reasons": list(hits.degraded.reasons),
+        "level": str(hits.degraded.level),
+        "requested_level": str(hits.degraded.requested_level),
+        "candidates": hits.degraded.candidates,
+        "detail": hits.degraded.detail,
+    }
+    return {
+        "query": hits.query.text,
+        "level": str(hits.level),
+        "degraded": degraded,
+        "latency_ms": round(hits.latency_ms, 3),
+        "stage_ms": {name: round(ms, 3) for name, ms in hits.stage_ms.items()},
+        "generation": hits.generation,
+        "hits": [hit._asdict() for hit in hits],
+    }
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""``Dataset``: what every collection, with its queries and judgments, looks like from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from elastic_ir.errors import DatasetError
+from elastic_ir.records import Document, Qrels, Query
+
+
+class Dataset(ABC):
+    """A collection of documents, the queries over it, and the judgments of them.
+
+    Attributes:
+        name: what the user called it.
+        key: short name of the documents, safe as a file name; datasets over the same documents share it.
+    """
+
+    name: str
+    key: str
+
+    @property
+    def count(self) -> int | None:
+        """Number of documents when it is cheap to know, for progress bars; None otherwise."""
+        return None
+
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """The documents, one at a time, in the same order every time.
+
+        Raises:
+            DatasetError: when reading comes to something that cannot be used; it says where.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hex digest that changes when the documents do, without reading them all where there are many."""
+
+    def queries(self) -> list[Query]:
+        """The queries, in file order.
+
+        Raises:
+            DatasetError: if there are none, or one cannot be used.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no queries; wanted a dataset with queries, or a file of them")
+
+    def qrels(self) -> Qrels:
+        """The judgments.
+
+        Raises:
+            DatasetError: if there are none, or one cannot be used.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no relevance judgments; wanted a dataset or split with qrels")
+
+
+def key_of(name: str) -> str:
+    """``name`` as a file name: its plain characters, 60 at most."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "dataset"
+
+
+def digest_of(*parts: object) -> str:
+    """One hex digest of several values."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,139 @@
+"""A folder in the BEIR layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/<split>.tsv``; each may be gzipped.
+
+Source: BEIR (arXiv:2104.08663).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from logging import getLogger
+from pathlib import Path
+
+from elastic_ir.datasets.base import Dataset, digest_of, key_of
+from elastic_ir.datasets.lines import Line, Unseen, read_lines, read_queries
+from elastic_ir.errors import DatasetError, nearest
+from elastic_ir.records import Document, Qrels, Query
+
+SMALL_BYTES = 256 * 2**20
+"""A corpus up to this size is read once more to count it, or to know whether it changed."""
+
+QRELS_COLUMNS = {3: (0, 1, 2), 4: (0, 2, 3)}
+"""Number of columns -> where query id, document id and grade are: BEIR's three, or TREC's four."""
+
+_HEADER = ("query-id", "query_id", "qid")
+_GRADE = re.compile(r"[+-]?[0-9]{1,9}")
+_log = getLogger(__name__)
+
+
+class BeirFolder(Dataset):
+    """A folder in the BEIR layout, with the judgments of one split.
+
+    Args:
+        path: the folder.
+        split: name of a file in ``qrels/``, without its suffix.
+
+    Raises:
+        DatasetError: if there is no such folder, or no corpus in it.
+    """
+
+    def __init__(self, path: Path, split: str = "test") -> None:
+        if not path.is_dir():
+            raise DatasetError(
+                f"{path} is a file; wanted a folder with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
+            )
+        place = path.resolve()
+        self.name, self.key = str(path), f"{key_of(place.name)}-{digest_of(place)[:8]}"
+        self._path, self._split = path, split
+        self._corpus = self._find("corpus.jsonl")
+        self._status = self._corpus.stat()
+
+    @property
+    def count(self) -> int | None:
+        """Documents of a corpus file of at most ``SMALL_BYTES``; None for others."""
+        return None if self._status.st_size > SMALL_BYTES else sum(1 for _ in read_lines(self._corpus))
+
+    def documents(self) -> Iterator[Document]:
+        """The documents in file order; only their ids are kept in memory, to find one that comes twice."""
+        ids = Unseen()
+        line = None
+        for line in read_lines(self._corpus):
+            row = line.record()
+            doc_id = ids.check(line.usable_id(line.field(row, "_id"), "_id"), line)
+            title = "" if row.get("title") is None else line.field(row, "title")
+            yield Document(doc_id, line.field(row, "text"), title)
+        if line is None:
+            raise DatasetError(f"{self._corpus} has no documents; wanted at least one")
+
+    def fingerprint(self) -> str:
+        """Digest of the corpus file; of its size and time of change when it has more than ``SMALL_BYTES``."""
+        if self._status.st_size > SMALL_BYTES:
+            return digest_of(self._status.st_size, self._status.st_mtime_ns)
+        try:
+            with self._corpus.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as exc:
+            raise DatasetError(f"{self._corpus} cannot be read ({exc}); wanted a readable file") from exc
+
+    def queries(self) -> list[Query]:
+        """The queries judged in the split, in file order; all queries when the folder has no judgments at all."""
+        path = self._find("queries.jsonl")
+        queries = read_queries(path)
+        if not self._splits():
+            return queries
+        judged = self.qrels()
+        kept = [query for query in queries if query.query_id in judged]
+        if not kept:
+            raise DatasetError(f"{path} has none of the queries judged in split {self._split!r}; wanted the same ids")
+        if len(kept) < len(judged):
+            _log.warning("%s lacks %d of the queries judged in split %s", path, len(judged) - len(kept), self._split)
+        return kept
+
+    def qrels(self) -> Qrels:
+        splits = self._splits()
+        if not splits:
+            raise DatasetError(f"{self.name} has no relevance judgments; wanted qrels/{self._split}.tsv in it")
+        if self._split not in splits:
+            raise DatasetError(f"{self.name} has no split {self._split!r}{nearest(self._split, splits)}")
+        return read_qrels(splits[self._split])
+
+    def _find(self, name: str) -> Path:
+        for path in (self._path / name, self._path / f"{name}.gz"):
+            if path.is_file():
+                return path
+        raise DatasetError(f"{self._path} has no {name}; wanted {name} or {name}.gz in it")
+
+    def _splits(self) -> dict[str, Path]:
+        files = [*self._path.glob("qrels/*.tsv.gz"), *self._path.glob("qrels/*.tsv")]
+        return {path.name.removesuffix(".gz").removesuffix(".tsv"): path for path in files}
+
+
+def read_qrels(path: Path | str) -> Qrels:
+    """The judgments of a file: BEIR's three columns, with or without header, or TREC's four.
+
+    Raises:
+        DatasetError: if the file cannot be read, has no judgments, or a line is bad: other columns, a grade
+            that is not a whole number, an unusable id, or two grades for one pair. It names file and line.
+    """
+    qrels: Qrels = {}
+    for number, line in enumerate(read_lines(Path(path))):
+        fields = [field.strip() for field in line.text.split("\t" if "\t" in line.text else None)]
+        if number or fields[0].lower() not in _HEADER:
+            query_id, doc_id, grade = _judgment(line, fields)
+            if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
+                line.fail(
+                    f"query {query_id!r}, document {doc_id!r} is judged {grade} and before {qrels[query_id][doc_id]}"
+                )
+    if not qrels:
+        raise DatasetError(f"{path} has no judgments; wanted at least one")
+    return qrels
+
+
+def _judgment(line: Line, fields: list[str]) -> tuple[str, str, int]:
+    if len(fields) not in QRELS_COLUMNS:
+        line.fail(f"found {len(fields)} columns; wanted query id, document id, grade (or TREC's four)")
+    query_id, doc_id, grade = (fields[column] for column in QRELS_COLUMNS[len(fields)])
+    if not _GRADE.fullmatch(grade):
+        line.fail(f"grade {grade[:80]!r} cannot be read; wanted a whole number")
+    return line.usable_id(query_id, "query id"), line.usable_id(doc_id, "document id"), int(grade)

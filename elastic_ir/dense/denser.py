@@ -1,0 +1,217 @@
+"""``ElasticDenser``: the elastic model as a dense retriever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint, Storage
+from elastic_ir.elastic.huggingface import extract
+from elastic_ir.elastic.precision import Precision, autocast
+from elastic_ir.elastic.tokens import by_token_budget
+from elastic_ir.errors import InputError, ModelError
+from elastic_ir.progress import track
+from elastic_ir.records import EncoderCard
+from elastic_ir.subnet import Subnet
+
+Pooling = Literal["cls", "mean"]
+
+
+class DenserSettings(BaseModel):
+    """How hidden states become a vector.
+
+    Attributes:
+        pooling: the first token's state, or the mean over tokens.
+        query_prompt: text put before every query.
+        document_prompt: text put before every document.
+        max_length: tokens kept of a text, prompt and special tokens included.
+        space: name of the vector space; None means the model's own fingerprint.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pooling: Pooling = "cls"
+    query_prompt: str = ""
+    document_prompt: str = ""
+    max_length: int = Field(default=512, ge=8)
+    space: str | None = None
+
+
+class ElasticDenser:
+    """Encodes documents and queries by any sub-network; one index serves every query subnet.
+
+    The object is never changed by a call, so threads share it.
+
+    Source: On Elastic Language Models (arXiv:2311.07204).
+    """
+
+    def __init__(
+        self, model: ElasticLM, tokens: Tokens, settings: DenserSettings, name: str = "", fingerprint: str = ""
+    ) -> None:
+        if settings.max_length > model.config.max_positions:
+            raise ModelError(f"max_length {settings.max_length} passes the model's {model.config.max_positions} positions")
+        self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
+        self.name, self.fingerprint = name, fingerprint
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu", **settings: Any) -> ElasticDenser:
+        """Load a bundled name, a folder, or a Hugging Face hub id.
+
+        Args:
+            name_or_path: e.g. ``"elastic-denser-small"`` or ``"BAAI/bge-small-en-v1.5"``.
+            device: torch device.
+            settings: fields of ``DenserSettings`` that replace the checkpoint's.
+
+        Raises:
+            ModelError: if it cannot be had or read.
+        """
+        checkpoint = load_checkpoint(name_or_path)
+        if checkpoint.config.exits:
+            raise ModelError(f"{name_or_path} is a reranker; wanted a denser (an encoder without score heads)")
+        model = ElasticLM(checkpoint.config)
+        model.load_state_dict(checkpoint.state)
+        found = checkpoint.config.denser if checkpoint.native else _sentence_transformers(checkpoint)
+        merged = DenserSettings.model_validate({**(found or {}), **settings})
+        return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
+
+    def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
+        """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
+        config = self.config.model_copy(update={"denser": self.settings.model_dump()})
+        save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> None:
+        """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
+        from tempfile import TemporaryDirectory
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, exist_ok=True, **options)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder)
+
+    @property
+    def config(self) -> ElasticConfig:
+        """Shape of the model."""
+        return self.model.config
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector, the same for every subnet."""
+        return self.config.hidden_size
+
+    def card(self, subnet: Subnet | None = None, truncate_dim: int | None = None) -> EncoderCard:
+        """What an index records of the vectors that ``subnet`` makes."""
+        settings = self.settings
+        return EncoderCard(
+            model=self.name,
+            fingerprint=self.fingerprint,
+            space=settings.space or self.fingerprint,
+            subnet=str(self.config.resolve(subnet)),
+            dimension=truncate_dim or self.dimension,
+            pooling=settings.pooling,
+            query_prompt=settings.query_prompt,
+            document_prompt=settings.document_prompt,
+            max_length=settings.max_length,
+        )
+
+    def encode_document(self, texts: Sequence[str], subnet: Subnet | None = None, **options: Any) -> NDArray[np.float32]:
+        """Vectors ``[N, D]`` float32, unit length, of documents; options as in ``encode``."""
+        return self.encode(texts, subnet, prompt=self.settings.document_prompt, **options)
+
+    def encode_query(self, texts: Sequence[str], subnet: Subnet | None = None, **options: Any) -> NDArray[np.float32]:
+        """Vectors ``[N, D]`` float32, unit length, of queries; options as in ``encode``."""
+        return self.encode(texts, subnet, prompt=self.settings.query_prompt, **options)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        subnet: Subnet | None = None,
+        *,
+        prompt: str = "",
+        max_length: int | None = None,
+        truncate_dim: int | None = None,
+        batch_tokens: int = 8192,
+        precision: Precision = "fp32",
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Encode texts in batches of similar length.
+
+        Args:
+            texts: a list of strings; an empty list gives ``[0, D]``.
+            subnet: sub-network; None means full.
+            prompt: put before every text.
+            max_length: tokens kept, at most the settings'; None means the settings'.
+            truncate_dim: leading components kept, normalised again; None keeps all.
+            batch_tokens: padded tokens in one batch.
+            precision: ``fp32``, ``bf16``, or ``auto`` (bf16 where the processor multiplies it natively).
+            progress: show a bar.
+
+        Returns:
+            ``[N, D]`` float32, unit length, in the order of ``texts``. In fp32 a vector does not depend
+            on the batch it was in, to 1e-5.
+
+        Raises:
+            SubnetError: if the model does not have this subnet.
+            InputError: if ``texts`` is not a list of strings, or ``truncate_dim`` is out of range.
+        """
+        if isinstance(texts, str):
+            raise InputError("found a single string; wanted a list of texts, e.g. encode_query(['a question'])")
+        if truncate_dim is not None and not 0 < truncate_dim <= self.dimension:
+            raise InputError(f"truncate_dim {truncate_dim} is out of range; wanted 1..{self.dimension}")
+        subnet = self.config.resolve(subnet)
+        room = min(max_length or self.settings.max_length, self.settings.max_length) - 2
+        sequences = [self.tokens.single(ids) for ids in self.tokens.ids([prompt + text for text in texts], room)]
+        vectors = np.empty((len(texts), truncate_dim or self.dimension), np.float32)
+        groups = list(by_token_budget([len(s) for s in sequences], batch_tokens))
+        for rows in track(groups, "encoding", disable=not progress):
+            batch = self.tokens.pad([sequences[row] for row in rows]).to(self.model.device)
+            vectors[rows] = self._vectors(batch, subnet, truncate_dim, precision).cpu().numpy()
+        return vectors
+
+    def extract(self, subnet: Subnet | None = None) -> Any:
+        """A plain ``transformers.BertModel`` of ``subnet``; save it and load it with ``AutoModel.from_pretrained``."""
+        return extract(self.model, subnet)
+
+    @torch.inference_mode()
+    def _vectors(self, batch: TokenBatch, subnet: Subnet, dim: int | None, precision: Precision) -> Tensor:
+        with autocast(self.model.device, precision):
+            hidden = self.model(batch, subnet).float()
+        if self.settings.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < batch.lengths[:, None]
+            pooled = (hidden * mask[..., None]).sum(1) / batch.lengths[:, None]
+        return F.normalize(pooled[:, :dim], dim=-1)
+
+
+def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Settings from the files sentence-transformers leaves beside a model; CLS pooling where there are none."""
+    settings: dict[str, Any] = {"max_length": min(512, checkpoint.config.max_positions)}
+    pooling = _json(checkpoint.folder / "1_Pooling" / "config.json")
+    if pooling.get("pooling_mode_mean_tokens"):
+        settings["pooling"] = "mean"
+    prompts = _json(checkpoint.folder / "config_sentence_transformers.json").get("prompts") or {}
+    settings |= {f"{kind}_prompt": prompts[kind] for kind in ("query", "document") if prompts.get(kind)}
+    return settings
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as exc:
+        raise ModelError(f"{path} is not JSON: {exc}") from exc
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,108 @@
+"""``elastic-ir doctor``: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything search depends on, one finding at a time; nothing raises."""
+    for name, look in _LOOKS.items():
+        try:
+            yield Finding(name, True, look())
+        except Exception as exc:
+            yield Finding(name, False, str(exc) or type(exc).__name__)
+
+
+def _java() -> str:
+    from elastic_ir.index.java import find_java
+
+    return str(find_java())
+
+
+def _lucene() -> str:
+    from tempfile import TemporaryDirectory
+
+    from elastic_ir.index.lucene import LuceneIndex, build_lucene
+
+    with TemporaryDirectory() as folder:
+        from pathlib import Path
+
+        path = Path(folder) / "lucene"
+        build_lucene([("a", "a cat sat"), ("b", "a dog ran")], path)
+        index = LuceneIndex(path)
+        try:
+            found = index.search(["dog"], 1)[0].hits[0][0]
+        finally:
+            index.close()
+    if found != "b":
+        raise RuntimeError(f"searched two documents for 'dog' and found {found!r}; wanted 'b'")
+    return "two documents indexed and searched"
+
+
+def _threads() -> str:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
+
+
+def _precision() -> str:
+    from elastic_ir.elastic.precision import bf16_is_native
+
+    return "bf16 is native: documents and reranking use it" if bf16_is_native() else "bf16 is not native: fp32 is used"
+
+
+def _faiss() -> str:
+    import faiss
+
+    return f"faiss {faiss.__version__}, {faiss.get_compile_options().strip()}"
+
+
+def _models() -> str:
+    from elastic_ir.elastic.checkpoint import bundled_names, load_checkpoint
+
+    names = bundled_names()
+    for name in names:
+        load_checkpoint(name)
+    if not names:
+        raise RuntimeError("no bundled checkpoint; install the package again")
+    return ", ".join(names)
+
+
+def _cache() -> str:
+    from elastic_ir.library import cache_folder
+
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise RuntimeError(f"{folder} is not writable; set XDG_CACHE_HOME to a folder that is")
+    indexes = sorted(path.name for path in folder.iterdir() if (path / "CURRENT").is_file())
+    return f"{folder}: {len(indexes)} indexes{': ' + ', '.join(indexes) if indexes else ''}"
+
+
+def _offline() -> str:
+    names = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
+    return f"offline by {', '.join(names)}" if names else "hub models may be fetched by name; bundled ones need no network"
+
+
+_LOOKS: dict[str, Callable[[], str]] = {
+    "java": _java,
+    "lucene": _lucene,
+    "threads": _threads,
+    "precision": _precision,
+    "faiss": _faiss,
+    "models": _models,
+    "cache": _cache,
+    "network": _offline,
+}

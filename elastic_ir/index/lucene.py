@@ -1,0 +1,306 @@
+"""BM25 by Anserini, the Java side of pyserini, in a process of its own.
+
+Source: BM25 as in Lucene (Kamphuis et al. 2020, "Which BM25 Do You Mean?"); RM3 as in Anserini.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexNotFoundError, InputError
+from elastic_ir.index import lucene_child
+from elastic_ir.index.java import anserini_jar, java_home
+from elastic_ir.records import in_run_order
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 120.0
+BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
+_LARGEST_K = 2**31 - 1
+_QUERIES_PER_REQUEST = 32
+_DOCUMENTS_PER_REQUEST = 1000
+_CHARACTERS_PER_REQUEST = 1_000_000
+
+
+class LuceneResult(NamedTuple):
+    """What one query found.
+
+    ``hits`` are (doc_id, score) with score descending, ties by doc_id descending. ``cut`` is True when
+    the query had more distinct terms than Lucene takes and only the rarest were searched for.
+    """
+
+    hits: list[tuple[str, float]]
+    cut: bool
+
+
+def build_lucene(
+    documents: Iterable[tuple[str, str]], folder: Path, *, threads: int = 1, term_vectors: bool = True
+) -> None:
+    """Write the index that Anserini would: Porter stems, English stop words, fields ``id`` and ``contents``.
+
+    Equal documents give equal files, but for the date in ``*.si``. As in Anserini, a document with blank
+    contents is left out. An index that is in ``folder`` already is replaced.
+
+    Args:
+        documents: (doc_id, contents), with no doc_id twice.
+        folder: made when missing.
+        threads: with more than one the order of documents, and so the files, may differ each time.
+        term_vectors: keep what RM3 needs; makes the index about four times as large.
+
+    Raises:
+        BackendError: if Java or Lucene fails, a full disk included.
+        InputError: if ``threads`` is less than 1.
+    """
+    _check_threads(threads)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(_Process(heap_mb=512)) as lucene:
+        try:
+            settings = {"folder": str(folder.resolve()), "threads": threads, "term_vectors": term_vectors}
+            lucene.ask("create", settings, START_TIMEOUT_S)
+            for batch in _batches(documents):
+                lucene.ask("add", {"documents": batch}, BUILD_TIMEOUT_S)
+            lucene.ask("commit", {}, BUILD_TIMEOUT_S)
+        except (_GoneError, _RefusedError) as exc:
+            raise BackendError(f"Lucene could not write the index {folder}: {exc}") from exc
+
+
+class LuceneIndex:
+    """An index made by ``build_lucene`` or Anserini, searched under BM25. Safe to use from many threads.
+
+    Its Java process starts with the first search, and anew when it was killed, crashed or hung; it ends
+    with ``close()``, with this object, or with the interpreter.
+
+    Args:
+        folder: the Lucene index.
+        k1: how soon a term's frequency saturates.
+        b: how much a document's length counts.
+        rm3: expand each query by 10 terms of its first 10 documents.
+        timeout_s: after which a process that does not answer is killed, for at most 32 queries.
+        heap_mb: memory of Java.
+
+    Raises:
+        IndexNotFoundError: if there is no Lucene index in ``folder``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        k1: float = 0.9,
+        b: float = 0.4,
+        rm3: bool = False,
+        timeout_s: float = 30.0,
+        heap_mb: int = 512,
+    ) -> None:
+        self.folder, self.timeout_s, self.heap_mb = Path(folder), timeout_s, heap_mb
+        self._settings = {"folder": str(self.folder.resolve()), "k1": k1, "b": b, "rm3": rm3}
+        if not any(self.folder.glob("segments_*")):
+            found = "no segments_* file in it" if self.folder.is_dir() else "no such folder"
+            raise IndexNotFoundError(f"Lucene index {self.folder}: {found}; build the index with its BM25 part")
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+        self._closed = False
+
+    def search(self, queries: Sequence[str], k: int, *, threads: int = 1) -> list[LuceneResult]:
+        """The ``k`` best documents for each query.
+
+        A query is a bag of words: no character has a meaning of its own. Scores are Anserini's: rounded
+        to four decimals, equal ones then told apart by small steps in doc_id order.
+
+        Args:
+            queries: any text; blank ones, and those of stop words only, find nothing.
+            k: hits wanted, at least 1; more than there are documents is fine.
+            threads: queries searched at the same time.
+
+        Raises:
+            InputError: if ``k`` or ``threads`` is less than 1.
+            IndexCorruptError: if Lucene cannot open the index.
+            ConfigError: if RM3 is wanted of an index built without term vectors.
+            BackendError: if Java fails twice in a row, or after ``close()``.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; wanted at least 1")
+        _check_threads(threads)
+        results: list[LuceneResult] = []
+        for first in range(0, len(queries), _QUERIES_PER_REQUEST):
+            batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
+            answer = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads})
+            found = {number: hits for part in answer["found"] for number, hits in part.items()}
+            cut = set(answer["cut"])
+            results += [LuceneResult(_hits(found[str(number)]), number in cut) for number in range(len(batch))]
+        return results
+
+    def close(self) -> None:
+        """End the Java process; searching is over."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
+        """Ask the process, and a second one where the first is gone."""
+        with self._lock:
+            first_failure = ""
+            while True:
+                if self._closed:
+                    raise BackendError(f"Lucene index {self.folder} was closed; open it again to search")
+                try:
+                    process = self._running()
+                    return process.ask(command, arguments, self.timeout_s)
+                except _RefusedError as exc:
+                    raise BackendError(f"Lucene index {self.folder}: search failed ({exc})") from exc
+                except _GoneError as exc:
+                    self._drop()
+                    if first_failure:
+                        raise BackendError(
+                            f"Lucene index {self.folder}: its process failed twice ({first_failure}; {exc}); "
+                            "see whether Java runs with 'elastic-ir doctor', or give it more memory or time"
+                        ) from exc
+                    first_failure = str(exc)
+                    logger.warning("Lucene process of %s failed (%s); starting another", self.folder, exc)
+
+    def _running(self) -> _Process:
+        """The process, started and with the index open."""
+        if self._process is None or not self._process.alive:
+            self._drop()
+            self._process = _Process(self.heap_mb)
+            try:
+                opened = self._process.ask("open", self._settings, START_TIMEOUT_S)
+            except _RefusedError as exc:
+                self._drop()
+                raise IndexCorruptError(
+                    f"Lucene index {self.folder} cannot be opened ({exc}); restore it from a copy or build it again"
+                ) from exc
+            if self._settings["rm3"] and not opened["term_vectors"]:
+                self._drop()
+                raise ConfigError(
+                    f"Lucene index {self.folder} has no term vectors, which RM3 needs; "
+                    "build it with term_vectors=True or search without RM3"
+                )
+        return self._process
+
+    def _drop(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+
+class _GoneError(Exception):
+    """The process ended, or was ended because it did not answer in time."""
+
+
+class _RefusedError(Exception):
+    """The process answered with an error."""
+
+
+class _Process:
+    """A running ``lucene_child``, asked one thing at a time."""
+
+    def __init__(self, heap_mb: int) -> None:
+        environment = {**os.environ, "JAVA_HOME": str(java_home())}
+        self._socket, other = socket.socketpair()
+        # Another file than a pipe: nobody has to read it, and its end tells why the process is gone.
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
+        with other:
+            command = [sys.executable, "-P", lucene_child.__file__, str(other.fileno())]
+            self._popen = subprocess.Popen(
+                [*command, str(anserini_jar()), str(heap_mb)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                pass_fds=[other.fileno()],
+            )
+        self.close = weakref.finalize(self, _end, self._popen, self._socket, self._stderr)
+
+    @property
+    def alive(self) -> bool:
+        return self.close.alive and self._popen.poll() is None
+
+    def ask(self, command: str, arguments: dict[str, Any], timeout_s: float) -> Any:
+        """Send one request and wait for its answer.
+
+        Raises:
+            _GoneError: if the process ended, or did not answer in time and was killed.
+            _RefusedError: if it answered with an error.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._socket.settimeout(timeout_s)
+            lucene_child.send(self._socket, json.dumps([command, arguments]).encode("ascii"))
+            answer = json.loads(lucene_child.receive(self._socket, deadline))
+        except TimeoutError as exc:
+            self.close()
+            raise _GoneError(f"no answer within {timeout_s:g} s") from exc
+        except (EOFError, OSError) as exc:
+            raise _GoneError(self._last_words()) from exc
+        except BaseException:
+            self.close()  # or the next request would read the answer to this one
+            raise
+        if "error" in answer:
+            raise _RefusedError(answer["error"])
+        return answer
+
+    def _last_words(self) -> str:
+        """How the process ended and the last thing it said."""
+        try:
+            status = self._popen.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            status = 0
+        size = os.fstat(self._stderr.fileno()).st_size
+        # Not read(): the position in the file is shared with the process.
+        tail = os.pread(self._stderr.fileno(), 4096, max(0, size - 4096)).decode("utf-8", "replace")
+        said = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith("WARNING")]
+        self.close()
+        ended = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"{ended}: {said[-1]}" if said else ended
+
+
+def _end(popen: subprocess.Popen[bytes], connection: socket.socket, stderr: IO[bytes]) -> None:
+    """Leave neither process nor zombie. There is nothing to save: a build that matters was committed."""
+    connection.close()
+    popen.kill()
+    popen.wait()
+    stderr.close()
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise InputError(f"threads is {threads}; wanted at least 1")
+
+
+def _clean(text: str) -> str:
+    """``text`` with lone surrogates, which are no characters, replaced."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _hits(found: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    scores = array("f", (hit["score"] for hit in found))  # Java printed a float32, shortened
+    return in_run_order(zip((hit["docid"] for hit in found), scores, strict=True))
+
+
+def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    batch: list[tuple[str, str]] = []
+    characters = 0
+    for doc_id, contents in documents:
+        batch.append((doc_id, _clean(contents)))
+        characters += len(contents)
+        if len(batch) == _DOCUMENTS_PER_REQUEST or characters >= _CHARACTERS_PER_REQUEST:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

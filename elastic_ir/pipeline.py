@@ -1,0 +1,377 @@
+"""``Pipeline``: retrieve, then rerank, at the level that the load allows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from elastic_ir.config import PipelineConfig, read_config
+from elastic_ir.errors import ConfigError, IndexMismatchError, InputError, ModelError, SubnetError
+from elastic_ir.level import Level
+from elastic_ir.records import Degradation, Hit, Query, Ranking
+from elastic_ir.schedule import InFlight, Load, Policy, shrink_with_load
+from elastic_ir.stage import SearchContext, Stage, timed
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = Path(__file__).parent / "defaults" / "default.yaml"
+MAX_K = 10_000
+MAX_QUERY_CHARACTERS = 10_000
+"""A longer query is cut here, before tokenizing, and the answer says so."""
+
+
+class Degraded(NamedTuple):
+    """Why an answer is less than what was asked for.
+
+    ``reasons`` are words of ``records.Degradation``; ``candidates`` were retrieved; ``detail`` is for people.
+    """
+
+    reasons: tuple[str, ...]
+    level: Level
+    requested_level: Level
+    candidates: int
+    detail: str
+
+
+class Hits(Sequence[Hit]):
+    """The answer to one query: hits, best first, and how they came about.
+
+    Attributes:
+        query: as searched.
+        level: operating point that answered.
+        degraded: None when everything asked for was done.
+        latency_ms: wall-clock milliseconds of the whole search.
+        stage_ms: stage name -> milliseconds.
+        generation: number of the index generation that answered.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        hits: Sequence[Hit],
+        level: Level,
+        degraded: Degraded | None,
+        latency_ms: float,
+        stage_ms: Mapping[str, float],
+        generation: int,
+    ) -> None:
+        self.query, self._hits, self.level, self.degraded = query, tuple(hits), level, degraded
+        self.latency_ms, self.stage_ms, self.generation = latency_ms, dict(stage_ms), generation
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self._hits[index]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __repr__(self) -> str:
+        note = f", degraded={self.degraded.reasons}" if self.degraded else ""
+        return f"Hits({len(self)} for {self.query.text!r}, level={self.level}, latency_ms={self.latency_ms:.1f}{note})"
+
+
+class Pipeline:
+    """Searches one index; safe to share between threads. Close it, or use it in a ``with`` block, to end its child process.
+
+    Example:
+        >>> from elastic_ir import Pipeline
+        >>> with Pipeline.from_config() as pipeline:  # docstrings of this Python, indexed on first use
+        ...     hits = pipeline.search("read a csv file", k=3)
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        stage: Stage,
+        level: Level,
+        index_path: Path,
+        generation: int,
+        texts: Callable[[str], str],
+        models: Mapping[str, str],
+        check_level: Callable[[Level], None],
+        closers: Sequence[Callable[[], None]] = (),
+        policy: Policy = shrink_with_load,
+    ) -> None:
+        self.config, self.level, self.models = config, level, dict(models)
+        self.index_path, self.generation = index_path, generation
+        self._stage, self._texts, self._check_level, self._closers, self._policy = stage, texts, check_level, closers, policy
+        self._in_flight = InFlight()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Mapping[str, Any] | PipelineConfig | None = None,
+        *,
+        dataset: str | None = None,
+        split: str | None = None,
+        index: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> Pipeline:
+        """Build a pipeline; its index is opened, or built on first use, before this returns.
+
+        Args:
+            config: path of a YAML file, a mapping, or None for the default: elastic search over ``pydocs``.
+            dataset: replaces the configuration's; ``pydocs``, a BEIR folder or an ir_datasets id.
+            split: replaces the configuration's.
+            index: replaces the configuration's; a folder that ``elastic-ir index`` made.
+            progress: show bars on stderr; None on a terminal only.
+
+        Raises:
+            ConfigError: if the configuration does not hold.
+            DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: before any query.
+        """
+        settings = read_config(DEFAULT if config is None else config)
+        changes = {"dataset": dataset, "split": split, "index": None if index is None else str(index)}
+        settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
+        return _assemble(settings, progress)
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration as plain data; ``from_config`` of it gives the same pipeline."""
+        return self.config.model_dump(mode="json")
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        level: Level | str | None = None,
+        deadline_ms: float | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Hits:
+        """The best ``k`` documents for ``query``, with their texts.
+
+        Args:
+            query: the question; one over 10,000 characters is cut, and the answer says so.
+            k: hits wanted, 1..10,000.
+            level: operating point, used exactly; None lets the depth budget shrink with the searches in flight.
+            deadline_ms: milliseconds from now after which the best order so far is returned; None means no limit.
+            cancelled: asked between chunks of reranking; True ends the work early.
+
+        Raises:
+            InputError: for an empty query, or k or deadline out of range.
+            SubnetError: if this pipeline does not have this level.
+        """
+        with self._in_flight.search() as in_flight:
+            requested = self._requested(level)
+            chosen = requested
+            if level is None and self.config.shrink_with_load:
+                chosen = self._policy(Load(in_flight, requested))
+            return self._search([_checked(query)], k, requested, chosen, deadline_ms, cancelled, texts=True)[0]
+
+    def run(
+        self, queries: Iterable[Query], k: int = 1000, level: Level | str | None = None, *, batch: int = 32
+    ) -> Iterator[Hits]:
+        """Search many queries, streamed in batches, without texts: what a TREC run is made of.
+
+        Args:
+            queries: in any number; read ``batch`` at a time.
+            k: hits wanted of each.
+            level: operating point for all; None means the idle level.
+            batch: queries that share one pass.
+
+        Yields:
+            One ``Hits`` a query, in order; latencies are those of its batch divided by its size.
+        """
+        requested, waiting = self._requested(level), iter(queries)
+        while chunk := list(islice(waiting, batch)):
+            notes = [_checked(query.text, query.query_id) for query in chunk]
+            yield from self._search(notes, k, requested, requested, None, None, texts=False)
+
+    def close(self) -> None:
+        """End child processes and let go of the index."""
+        for close in self._closers:
+            close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _requested(self, level: Level | str | None) -> Level:
+        if level is None:
+            return self.level
+        level = Level.parse(level) if isinstance(level, str) else level
+        self._check_level(level)
+        return level
+
+    def _search(
+        self,
+        asked: list[Ranking],
+        k: int,
+        requested: Level,
+        level: Level,
+        deadline_ms: float | None,
+        cancelled: Callable[[], bool] | None,
+        *,
+        texts: bool,
+    ) -> list[Hits]:
+        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
+            raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
+        if deadline_ms is not None and not deadline_ms > 0:
+            raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0")
+        started = time.perf_counter()
+        deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        context = SearchContext(k=k, level=level, deadline=deadline, cancelled=cancelled or (lambda: False))
+        rankings = timed(self._stage, asked, context)
+        elapsed = (time.perf_counter() - started) * 1000 / len(asked)
+        stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}
+        return [
+            Hits(
+                ranking.query,
+                [hit._replace(text=self._texts(hit.doc_id)) for hit in ranking.hits[:k]] if texts else ranking.hits[:k],
+                _answered(level, ranking),
+                _degraded(ranking, level, requested),
+                elapsed,
+                stage_ms,
+                self.generation,
+            )
+            for ranking in rankings
+        ]
+
+
+def _checked(text: str, query_id: str = "") -> Ranking:
+    name = f"query {query_id!r}" if query_id else "the query"
+    if not isinstance(text, str):
+        raise InputError(f"{name} is {type(text).__name__}; wanted a string")
+    if not text.strip():
+        raise InputError(f"{name} is empty; wanted some words to search for")
+    if len(text) <= MAX_QUERY_CHARACTERS:
+        return Ranking(Query(query_id, text))
+    detail = f"{name} has {len(text):,} characters; the first {MAX_QUERY_CHARACTERS:,} were searched"
+    logger.warning(detail)
+    cut = Query(query_id, text[:MAX_QUERY_CHARACTERS])
+    return Ranking(cut, degraded=(Degradation("query_cut", "pipeline", detail),))
+
+
+def _answered(level: Level, ranking: Ranking) -> Level:
+    """The level that really answered: what failed is not in it."""
+    reasons = {note.reason for note in ranking.degraded}
+    if reasons & {"dense_down", "encoder_down"}:
+        level = Level("bm25", None, level.rerank)
+    return level._replace(rerank=None) if "ranker_down" in reasons else level
+
+
+def _degraded(ranking: Ranking, level: Level, requested: Level) -> Degraded | None:
+    notes = list(ranking.degraded)
+    if level != requested:
+        notes.insert(0, Degradation("load", "pipeline", f"{requested} asked for, {level} spent"))
+    if not notes:
+        return None
+    detail = "; ".join(note.detail for note in notes if note.detail)
+    reasons = tuple(dict.fromkeys(note.reason for note in notes))
+    return Degraded(reasons, _answered(level, ranking), requested, len(ranking.hits), detail)
+
+
+def _assemble(config: PipelineConfig, progress: bool | None) -> Pipeline:
+    from elastic_ir.datasets import load
+    from elastic_ir.dense import ElasticDenser
+    from elastic_ir.index import open_index
+    from elastic_ir.index.lucene import LuceneIndex
+    from elastic_ir.library import cached
+    from elastic_ir.rerank import ElasticRanker, Rerank
+    from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback
+    from elastic_ir.stage import Fusion
+
+    if config.index is None and config.dataset is None:
+        raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
+    denser, failure = None, None
+    if config.wants_vectors:
+        try:
+            denser = ElasticDenser.from_pretrained(config.denser.model)
+        except ModelError as exc:
+            if not config.fallback:
+                raise
+            logger.warning("BM25 answers: %s", exc)
+            failure = exc
+    dataset = load(config.dataset, config.split) if config.index is None and config.dataset else None
+    generation = (
+        open_index(Path(config.index or ""))
+        if dataset is None
+        else cached(dataset, denser, config.denser, config.precision, progress)
+    )
+    lucene = generation.lucene_path and LuceneIndex(
+        generation.lucene_path, k1=config.bm25.k1, b=config.bm25.b, rm3=config.bm25.rm3
+    )
+    bm25 = lucene and BM25Retriever(lucene, config.candidates)
+    level = config.level(denser.config.full if denser else None)
+    retriever: Stage
+    if not config.wants_vectors:
+        retriever = _present(bm25, "BM25", config)
+    else:
+        primary: Stage | Callable[[], Stage]
+        if denser is None or generation.dense is None:
+            failure = failure or IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it with a model")
+            if not (config.fallback and bm25):
+                raise failure
+            primary = _failing(failure)
+        else:
+            generation.dense.check(denser.card())
+            denser.config.resolve(level.subnet)
+            dense = DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
+            weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
+            primary = (
+                Fusion([dense, _present(bm25, "BM25", config)], method=config.fusion.method, weights=weights)
+                if config.retriever == "hybrid"
+                else dense
+            )
+        retriever = Fallback(primary, bm25) if config.fallback and bm25 else _as_stage(primary)
+    stage, models = retriever, {"denser": denser.fingerprint} if denser else {}
+    if config.reranker is not None:
+        ranker = ElasticRanker.from_pretrained(config.reranker.model)
+        models["ranker"] = ranker.fingerprint
+        rerank = level.rerank
+        if rerank is None:
+            raise ConfigError("the level has no rerank part")
+        stage = retriever >> Rerank(ranker, _tokens_of(generation, ranker), rerank, config.precision)
+
+    def check_level(wanted: Level) -> None:
+        known = {config.retriever, "bm25"} if bm25 and config.fallback else {config.retriever}
+        if wanted.retriever not in known:
+            raise SubnetError(f"level {wanted} needs retriever {wanted.retriever!r}; this pipeline has {', '.join(sorted(known))}")
+        if wanted.subnet is not None and denser is not None:
+            denser.config.resolve(wanted.subnet)
+        if wanted.rerank is not None and config.reranker is None:
+            raise SubnetError(f"level {wanted} reranks; this pipeline has no reranker")
+        if wanted.rerank is not None and wanted.rerank.candidates > config.candidates:
+            raise SubnetError(f"level {wanted} reranks more than the {config.candidates} candidates retrieved")
+
+    closers = [generation.close, *([lucene.close] if lucene else [])]
+    return Pipeline(
+        config, stage, level, generation.path.parent, generation.number, generation.documents.text, models, check_level, closers
+    )
+
+
+def _present(stage: Stage | None, name: str, config: PipelineConfig) -> Stage:
+    if stage is None:
+        raise IndexMismatchError(f"index {config.index} holds no {name} side; build it again with `elastic-ir index`")
+    return stage
+
+
+def _failing(error: Exception) -> Callable[[], Stage]:
+    def missing() -> Stage:
+        raise error
+
+    return missing
+
+
+def _as_stage(stage: Stage | Callable[[], Stage]) -> Stage:
+    return stage if isinstance(stage, Stage) else stage()
+
+
+def _tokens_of(generation: Any, ranker: Any) -> Callable[[Sequence[str]], list[Sequence[int]]]:
+    """Stored token ids where the index was built with this tokenizer; otherwise the texts are tokenized per query."""
+    from elastic_ir.library import STORED_TOKENS
+
+    store, documents = generation.tokens, generation.documents
+    if store is not None and store.tokenizer_fingerprint == ranker.tokens.fingerprint:
+        return lambda doc_ids: [store.tokens(doc_id).tolist() for doc_id in doc_ids]
+    logger.info("the index has no token ids of this ranker's tokenizer: documents are tokenized at query time")
+    return lambda doc_ids: ranker.tokens.ids([documents.get(d).contents for d in doc_ids], STORED_TOKENS)

@@ -1,0 +1,254 @@
+"""``ElasticRanker``: scores candidates step by step under a depth budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens, load_checkpoint, save_checkpoint
+from elastic_ir.elastic.checkpoint import Storage
+from elastic_ir.elastic.model import padding_bias
+from elastic_ir.elastic.precision import Precision, autocast
+from elastic_ir.elastic.tokens import by_token_budget
+from elastic_ir.errors import InputError, ModelError
+from elastic_ir.rerank.plan import Plan, Step, plan
+from elastic_ir.subnet import Subnet
+
+
+class RankerSettings(BaseModel):
+    """How pairs are cut.
+
+    Attributes:
+        max_length: tokens of a pair, special tokens included.
+        max_query_length: tokens kept of the query.
+        max_passages: windows scored of a longer document; its score is the best window's.
+        screen: exit of the first step of a plan; None means the shallowest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_length: int = Field(default=512, ge=16)
+    max_query_length: int = Field(default=64, ge=1)
+    max_passages: int = Field(default=4, ge=1)
+    screen: int | None = None
+
+
+class Scored(NamedTuple):
+    """Raw scores ``[N]`` float32 (NaN where none ran) and the depth each was made at ``[N]`` (0 where none ran)."""
+
+    scores: NDArray[np.float32]
+    depths: NDArray[np.int32]
+
+    def order(self) -> NDArray[np.int64]:
+        """Rows, best first: deeper tiers above; within one by score; unscored ones last, in the order given."""
+        rows = np.arange(len(self.scores))
+        return np.lexsort((rows, -np.nan_to_num(self.scores), -self.depths))
+
+    def final(self) -> NDArray[np.float32]:
+        """Scores ``[N]``, distinct, whose descending order is ``order()``: shallower tiers are moved below deeper ones."""
+        result = np.nan_to_num(self.scores).astype(np.float32)
+        bound, depth = np.float32(np.inf), -1
+        shift = np.float32(0)
+        for row in self.order():
+            if self.depths[row] != depth:
+                depth = self.depths[row]
+                shift = np.float32(min(0.0, float(bound) - float(result[row]) - 1)) if np.isfinite(bound) else shift
+            bound = min(result[row] + shift, np.nextafter(bound, np.float32(-np.inf)))
+            result[row] = bound
+        return result
+
+
+def _go_on() -> bool:
+    return False
+
+
+class ElasticRanker:
+    """Cross-encoder with a width, exits and a depth budget. Never changed by a call, so threads share it.
+
+    Source: On Elastic Language Models (arXiv:2311.07204), Cascade Transformer (arXiv:2005.02534).
+    """
+
+    def __init__(
+        self, model: ElasticScorer, tokens: Tokens, settings: RankerSettings, name: str = "", fingerprint: str = ""
+    ) -> None:
+        self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
+        self.name, self.fingerprint = name, fingerprint
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu", **settings: Any) -> ElasticRanker:
+        """Load a bundled name, a folder, or a hub id of a one-score cross-encoder.
+
+        Args:
+            name_or_path: e.g. ``"elastic-ranker-small"`` or ``"cross-encoder/ms-marco-MiniLM-L12-v2"``.
+            device: torch device.
+            settings: fields of ``RankerSettings`` that replace the checkpoint's.
+
+        Raises:
+            ModelError: if it cannot be had or read.
+        """
+        checkpoint = load_checkpoint(name_or_path)
+        if not checkpoint.config.exits:
+            raise ModelError(f"{name_or_path} has no score head; wanted a reranker (a cross-encoder with one label)")
+        model = ElasticScorer(checkpoint.config)
+        model.load_state_dict(checkpoint.state)
+        merged = RankerSettings.model_validate({**(checkpoint.config.ranker or {}), **settings})
+        return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
+
+    def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
+        """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
+        config = self.config.model_copy(update={"ranker": self.settings.model_dump()})
+        save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
+
+    @property
+    def config(self) -> ElasticConfig:
+        """Shape of the model."""
+        return self.model.config
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a pair, special tokens included: the settings', or fewer where the model has fewer positions."""
+        return min(self.settings.max_length, self.config.max_positions)
+
+    def score(
+        self,
+        query: str,
+        documents: Sequence[str],
+        subnet: Subnet | None = None,
+        budget: float | None = None,
+        *,
+        precision: Precision = "fp32",
+    ) -> NDArray[np.float32]:
+        """Final scores of documents given in retriever order.
+
+        Args:
+            query: the question.
+            documents: texts.
+            subnet: width, and the exit at which all stop when there is no ``budget``; None means full.
+            budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
+            precision: ``fp32``, ``bf16`` or ``auto``.
+
+        Returns:
+            ``[N]`` float32, distinct; descending is the final order: candidates that went deeper stay above.
+
+        Raises:
+            SubnetError: if there is no exit at this depth. InputError: for a bad budget.
+        """
+        subnet = self.config.resolve(subnet)
+        steps = (
+            (Step(len(documents), subnet.depth),)
+            if budget is None
+            else plan(budget, len(documents), self._exits(subnet.depth), self.settings.screen)
+        )
+        candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
+        return self.score_candidates(query, candidates, subnet.width, steps, precision=precision).final()
+
+    def plan(self, budget: float, candidates: int) -> Plan:
+        """The plan for ``candidates`` under ``budget``; see ``rerank.plan.plan``."""
+        return plan(budget, candidates, self.config.exits, self.settings.screen)
+
+    @torch.inference_mode()
+    def score_candidates(
+        self,
+        query: str,
+        candidates: Sequence[Sequence[int]],
+        width: float,
+        steps: Plan,
+        *,
+        precision: Precision = "fp32",
+        batch_tokens: int = 4096,
+        stop: Callable[[], bool] = _go_on,
+    ) -> Scored:
+        """Raw scores and their depths.
+
+        Args:
+            query: the question; a blank one raises.
+            candidates: token ids of each document without special tokens, in retriever order.
+            width: of every layer.
+            steps: the plan.
+            precision: number format of the matrix products.
+            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
+            stop: True ends the work; what was scored so far is returned.
+        """
+        if not query.strip():
+            raise InputError("the query is empty; wanted a question")
+        scored = Scored(np.full(len(candidates), np.nan, np.float32), np.zeros(len(candidates), np.int32))
+        rows: list[int] = list(range(len(candidates)))
+        carried: dict[int, list[_Pair]] = {}
+        first = self.tokens.ids([query], min(self.settings.max_query_length, self.max_length // 2))[0]
+        for number, step in enumerate(steps):
+            rows = rows[: step.candidates]
+            last = number == len(steps) - 1
+            for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
+                if stop():
+                    return scored
+                pairs = [pair for row in chunk for pair in carried.pop(row, None) or self._pairs(row, first, candidates[row])]
+                for pair, score in zip(pairs, self._advance(pairs, width, step.depth, precision, batch_tokens), strict=True):
+                    if scored.depths[pair.row] < step.depth or score > scored.scores[pair.row]:
+                        scored.scores[pair.row], scored.depths[pair.row] = score, step.depth
+                    if not last:
+                        carried.setdefault(pair.row, []).append(pair)
+            rows.sort(key=lambda row: (-scored.scores[row], row))
+        return scored
+
+    def _exits(self, depth: int) -> tuple[int, ...]:
+        return tuple(known for known in self.config.exits if known <= depth)
+
+    def _pairs(self, row: int, query: list[int], document: Sequence[int]) -> list[_Pair]:
+        room = self.max_length - len(query) - 3
+        starts = range(0, max(1, len(document)), room)
+        windows = [document[start : start + room] for start in starts][: self.settings.max_passages]
+        return [_Pair(row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
+
+    def _advance(
+        self, pairs: list[_Pair], width: float, depth: int, precision: Precision, batch_tokens: int
+    ) -> NDArray[np.float32]:
+        """Carry ``pairs`` on to ``depth`` and score them there ``[pairs]``; their states are kept for the next step."""
+        scores = np.empty(len(pairs), np.float32)
+        encoder, device = self.model.encoder, self.model.encoder.device
+        for group in by_token_budget([len(pair.ids) for pair in pairs], batch_tokens):
+            chosen = [pairs[i] for i in group]
+            batch = self.tokens.pad([p.ids for p in chosen], [p.first_length for p in chosen]).to(device)
+            with autocast(device, precision):
+                x = self._states(chosen, batch)
+                bias = padding_bias(batch, encoder.dtype)
+                x = encoder.run_layers(x, bias, list(range(chosen[0].depth, depth)), width)
+                scores[group] = self.model.heads[str(depth)](x).float().cpu().numpy()
+            for i, pair in enumerate(chosen):
+                pair.depth, pair.state = depth, x[i, : len(pair.ids)]
+        return scores
+
+    def _states(self, pairs: list[_Pair], batch: TokenBatch) -> Tensor:
+        if pairs[0].state is None:
+            return self.model.encoder.embed(batch)
+        return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
+
+
+class _Pair:
+    """One window of one candidate with the query, and how far it has come."""
+
+    __slots__ = ("depth", "first_length", "ids", "row", "state")
+
+    def __init__(self, row: int, ids: list[int], first_length: int) -> None:
+        self.row, self.ids, self.first_length = row, ids, first_length
+        self.depth, self.state = 0, None  # type: tuple[int, Tensor | None]
+
+
+def _chunks(rows: list[int], size: Callable[[int], int], budget: int) -> Iterator[list[int]]:
+    chunk: list[int] = []
+    used = 0
+    for row in rows:
+        if chunk and used + size(row) > budget:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(row)
+        used += size(row)
+    if chunk:
+        yield chunk

@@ -1,0 +1,82 @@
+"""The rerank stage: ``ElasticRanker`` over the first candidates of a ranking."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from elastic_ir.elastic.precision import Precision
+from elastic_ir.errors import InputError
+from elastic_ir.rerank.ranker import ElasticRanker
+from elastic_ir.records import Degradation, Hit, Ranking
+from elastic_ir.level import RerankLevel
+from elastic_ir.stage import SearchContext, Stage
+
+logger = logging.getLogger(__name__)
+
+CandidateTokens = Callable[[Sequence[str]], list[Sequence[int]]]
+"""doc_ids -> token ids of each document, without special tokens."""
+
+
+class Rerank(Stage):
+    """Reorders the first ``candidates`` hits; the tail stays below them in its order.
+
+    The level in the context, when it has a rerank part, replaces the stage's own settings; a level
+    without one skips the stage. A ranker that fails leaves the order as it was, declared.
+    """
+
+    name = "rerank"
+
+    def __init__(
+        self,
+        ranker: ElasticRanker,
+        tokens_of: CandidateTokens,
+        settings: RerankLevel,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.ranker, self.tokens_of, self.settings, self.precision = ranker, tokens_of, settings, precision
+
+    def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
+        settings = self.settings if context.level is None else context.level.rerank
+        if settings is None:
+            return list(rankings)
+        return [self._rerank(ranking, settings, context) for ranking in rankings]
+
+    def _rerank(self, ranking: Ranking, settings: RerankLevel, context: SearchContext) -> Ranking:
+        head, tail = ranking.hits[: settings.candidates], ranking.hits[settings.candidates :]
+        if not head:
+            return ranking
+        try:
+            scored = self.ranker.score_candidates(
+                ranking.query.text,
+                self.tokens_of([hit.doc_id for hit in head]),
+                settings.width,
+                self.ranker.plan(settings.budget, len(head)),
+                precision=self.precision,
+                stop=lambda: context.expired,
+            )
+        except InputError:
+            raise
+        except Exception as exc:
+            logger.warning("reranker failed, retriever order kept: %s", exc)
+            return _degraded(ranking, Degradation("ranker_down", self.name, str(exc)))
+        final = scored.final()
+        if not np.isfinite(final).all():
+            return _degraded(ranking, Degradation("ranker_down", self.name, "a score is not finite"))
+        hits = [head[row]._replace(score=float(final[row])) for row in scored.order()]
+        reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
+        if context.expired:
+            done = int((scored.depths > 0).sum())
+            return _degraded(reranked, Degradation("deadline", self.name, f"{done} of {len(head)} candidates scored"))
+        return reranked
+
+
+def _degraded(ranking: Ranking, note: Degradation) -> Ranking:
+    return ranking._replace(degraded=(*ranking.degraded, note))
+
+
+def _below(score: float, tail: Sequence[Hit]) -> list[Hit]:
+    """The tail with its order kept and scores that fall below ``score`` by whole steps."""
+    return [hit._replace(score=score - 1 - position) for position, hit in enumerate(tail)]

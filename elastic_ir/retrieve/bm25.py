@@ -1,0 +1,39 @@
+"""BM25 over a Lucene index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elastic_ir.index.lucene import LuceneIndex
+from elastic_ir.records import Degradation, Ranking
+from elastic_ir.retrieve.queries import Found, answer, check_candidates
+from elastic_ir.stage import SearchContext, Stage
+
+
+class BM25Retriever(Stage):
+    """The best documents under BM25. Queries that had to be cut are noted as degraded.
+
+    Args:
+        lucene: the index; closed with this stage.
+        candidates: hits for the stages that follow; more when the context wants more.
+        threads: queries searched at the same time.
+
+    Raises:
+        InputError: if ``candidates`` is less than 1.
+    """
+
+    name = "bm25"
+
+    def __init__(self, lucene: LuceneIndex, candidates: int = 100, *, threads: int = 1) -> None:
+        self.lucene, self.candidates, self.threads = lucene, check_candidates(candidates), threads
+
+    def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
+        return answer(rankings, lambda queries: self._search(queries, max(context.k, self.candidates)))
+
+    def _search(self, queries: list[str], k: int) -> list[Found]:
+        cut = Degradation("query_cut", self.name, "too many different terms; only the rarest were searched for")
+        results = self.lucene.search(queries, k, threads=self.threads)
+        return [Found(result.hits, (cut,) if result.cut else ()) for result in results]
+
+    def close(self) -> None:
+        self.lucene.close()

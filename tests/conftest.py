@@ -1,0 +1,105 @@
+"""Shared small things: a two-layer, 16-wide seeded BERT with its tokenizer, six documents, and no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] the a of in and cat dog bird fish sat ran flew swam on mat tree sea sky "
+    "read write file data query : what where is . , ? ##s ##ing small big red blue"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection but local ones."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes that a test caches go to a folder of the session, never to the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real collections, or a skip where they are not."""
+    default = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("ELASTIC_IR_DATA", default))
+    if not (folder / "collections").is_dir():
+        pytest.skip("no real collections here: set ELASTIC_IR_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face BERT encoder on disk."""
+    from transformers import BertModel
+
+    return _save(lambda config: BertModel(config, add_pooling_layer=False), tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face cross-encoder with one score on disk."""
+    from transformers import BertForSequenceClassification
+
+    return _save(BertForSequenceClassification, tmp_path_factory.mktemp("cross"))
+
+
+@pytest.fixture
+def six_documents(tmp_path: Path) -> Iterator[Path]:
+    """A BEIR folder of six documents, three queries and their judgments."""
+    folder = tmp_path / "six"
+    (folder / "qrels").mkdir(parents=True)
+    texts = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea", "cat and dog", "big red tree"]
+    (folder / "corpus.jsonl").write_text(
+        "".join(f'{{"_id": "d{i}", "title": "", "text": "{text}"}}\n' for i, text in enumerate(texts))
+    )
+    (folder / "queries.jsonl").write_text(
+        '{"_id": "q1", "text": "cat on mat"}\n{"_id": "q2", "text": "where is the fish"}\n{"_id": "q3", "text": "red tree"}\n'
+    )
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td0\t2\nq1\td4\t1\nq2\td3\t1\nq3\td5\t1\n")
+    yield folder
+
+
+def _save(build: Callable[[Any], Any], folder: Path) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import BertConfig
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=256,
+        max_position_embeddings=64,
+        num_labels=1,
+        initializer_range=0.3,
+    )
+    build(config).save_pretrained(folder)
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -1,0 +1,44 @@
+"""``load``: which kind of dataset a name means."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elastic_ir.datasets import load
+from elastic_ir.errors import DatasetError
+
+
+def test_an_existing_folder_wins_over_a_known_name(
+    six_documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    six_documents.rename(tmp_path / "pydocs")
+    monkeypatch.chdir(tmp_path)
+    assert [document.doc_id for document in load("pydocs").documents()] == ["d0", "d1", "d2", "d3", "d4", "d5"]
+
+
+def test_unknown_names_are_told_in_one_line_with_the_nearest() -> None:
+    with pytest.raises(DatasetError, match="did you mean 'beir/scifact/test'") as raised:
+        load("beir/scifac/test")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["", "no-such-dataset", "a\0b", "x" * 5000, "no/such/folder/"])
+def test_names_that_nothing_has(name: str) -> None:
+    with pytest.raises(DatasetError, match="is unknown"):
+        load(name)
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text("")
+    with pytest.raises(DatasetError, match="is a file; wanted a folder"):
+        load(str(tmp_path / "corpus.jsonl"))
+
+
+def test_importing_the_room_loads_nothing_heavy() -> None:
+    heavy = {"ir_datasets", "numpy", "pandas", "torch", "requests"}
+    code = f"import sys, elastic_ir.datasets; sys.exit(', '.join({heavy} & {{*sys.modules}}) or None)"
+    subprocess.run([sys.executable, "-c", code], check=True)

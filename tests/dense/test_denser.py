@@ -1,0 +1,66 @@
+"""The denser: vectors that depend on nothing but text and subnet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elastic_ir.dense import ElasticDenser
+from elastic_ir.errors import InputError, ModelError, SubnetError
+from elastic_ir.subnet import Subnet
+
+TEXTS = ["the cat sat on the mat", "dog", "a small bird flew in the big blue sky", "fish", "red tree and blue sea"]
+
+
+@pytest.fixture(scope="module")
+def denser(bert_folder: Path) -> ElasticDenser:
+    return ElasticDenser.from_pretrained(bert_folder, query_prompt="query : ")
+
+
+@pytest.mark.parametrize("subnet", [None, Subnet(0.5, 2)])
+def test_vectors_are_unit_and_independent_of_the_batch(denser: ElasticDenser, subnet: Subnet | None) -> None:
+    together = denser.encode_document(TEXTS, subnet)
+    assert together.dtype == np.float32
+    assert np.linalg.norm(together, axis=1) == pytest.approx(1, abs=1e-5)
+    alone = np.vstack([denser.encode_document([text], subnet) for text in TEXTS])
+    shuffled = denser.encode_document(TEXTS[::-1], subnet, batch_tokens=16)[::-1]
+    assert np.abs(together - alone).max() <= 1e-5
+    assert np.abs(together - shuffled).max() <= 1e-5
+
+
+def test_prompts_pooling_and_truncation(denser: ElasticDenser, bert_folder: Path) -> None:
+    by_hand = denser.encode_document(["query : dog"])
+    assert np.allclose(denser.encode_query(["dog"]), by_hand, atol=1e-6)
+    mean = ElasticDenser.from_pretrained(bert_folder, pooling="mean")
+    assert np.abs(mean.encode_document(TEXTS) - denser.encode_document(TEXTS)).max() > 1e-3
+    short = denser.encode_document(TEXTS, truncate_dim=4)
+    assert short.shape == (5, 4)
+    assert np.linalg.norm(short, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_bf16_is_close(denser: ElasticDenser) -> None:
+    exact, rough = denser.encode_document(TEXTS), denser.encode_document(TEXTS, precision="bf16")
+    assert (exact * rough).sum(1).min() > 0.99
+
+
+def test_save_and_load_give_the_same_vectors(denser: ElasticDenser, tmp_path: Path) -> None:
+    denser.save_pretrained(tmp_path)
+    again = ElasticDenser.from_pretrained(tmp_path)
+    assert again.settings == denser.settings
+    assert np.array_equal(again.encode_query(TEXTS), denser.encode_query(TEXTS))
+    assert again.card(Subnet(0.5, 2)).subnet == "w0.50-d2"
+    assert again.card().space == again.fingerprint
+
+
+def test_wrong_input(denser: ElasticDenser, cross_encoder_folder: Path) -> None:
+    with pytest.raises(InputError, match="single string"):
+        denser.encode_query("dog")
+    with pytest.raises(SubnetError):
+        denser.encode_query(["dog"], Subnet(1.0, 9))
+    with pytest.raises(InputError, match="truncate_dim"):
+        denser.encode_query(["dog"], truncate_dim=17)
+    with pytest.raises(ModelError, match="reranker"):
+        ElasticDenser.from_pretrained(cross_encoder_folder)
+    assert denser.encode_query([]).shape == (0, 16)

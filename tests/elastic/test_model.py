@@ -1,0 +1,152 @@
+"""The elastic model against its oracle: plain Hugging Face BERT."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, BertForSequenceClassification, BertModel
+
+from elastic_ir.elastic import ElasticLM, ElasticScorer, TokenBatch, load_checkpoint, save_checkpoint
+from elastic_ir.elastic.huggingface import extract
+from elastic_ir.elastic.importance import measure, random_direction, reorder
+from elastic_ir.errors import ModelError, SubnetError
+from elastic_ir.subnet import Subnet
+
+SUBNETS = ["w1.00-d4", "w1.00-d2", "w0.50-d4", "w0.50-d2", "w0.25-d1", "w0.75-d3"]
+TEXTS = ["the cat sat on the mat", "dog", "a small bird flew in the big blue sky and a fish swam"]
+
+
+@pytest.fixture
+def loaded(bert_folder: Path) -> tuple[ElasticLM, TokenBatch]:
+    checkpoint = load_checkpoint(bert_folder)
+    model = ElasticLM(checkpoint.config)
+    model.load_state_dict(checkpoint.state)
+    tokens = checkpoint.tokens
+    return model.eval(), tokens.pad([tokens.single(ids) for ids in tokens.ids(TEXTS, 60)])
+
+
+def mask(batch: TokenBatch) -> torch.Tensor:
+    return torch.arange(batch.input_ids.shape[1])[None, :] < batch.lengths[:, None]
+
+
+@torch.no_grad()
+def test_full_size_equals_hugging_face(loaded: tuple[ElasticLM, TokenBatch], bert_folder: Path) -> None:
+    model, batch = loaded
+    plain = BertModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
+    wanted = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
+    assert (model(batch) - wanted)[mask(batch)].abs().max() < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SUBNETS)
+def test_extract_equals_the_subnet_and_loads_with_auto_model(
+    loaded: tuple[ElasticLM, TokenBatch], name: str, tmp_path: Path
+) -> None:
+    model, batch = loaded
+    subnet = Subnet.parse(name)
+    extract(model, subnet).save_pretrained(tmp_path)
+    plain = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()
+    assert plain.config.num_hidden_layers == subnet.depth
+    found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
+    assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
+
+
+def test_a_narrower_layer_is_a_view(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    layer = loaded[0].layers[0]
+    assert layer.up[:64].data_ptr() == layer.up.data_ptr()
+    assert layer.down[:64].is_contiguous()
+    assert layer.qkv[: 2 * 3 * 4].is_contiguous()
+
+
+def test_reordering_by_importance_changes_no_output(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    model, batch = loaded
+    with torch.no_grad():
+        before = model(batch)
+        narrow = model(batch, Subnet(0.5, 4))
+    importance = measure(model, [batch], [random_direction(16)])
+    reorder(model, importance)
+    with torch.no_grad():
+        assert (model(batch) - before)[mask(batch)].abs().max() < 1e-5
+        assert (model(batch, Subnet(0.5, 4)) - narrow)[mask(batch)].abs().max() > 1e-3
+    again = measure(model, [batch], [random_direction(16)])
+    for layer in again:
+        assert layer.heads.tolist() == pytest.approx(sorted(layer.heads.tolist(), reverse=True), rel=1e-3)
+
+
+def test_threads_at_two_subnets_do_not_disturb_each_other(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    model, batch = loaded
+    subnets = [Subnet(1.0, 4), Subnet(0.25, 1)]
+    with torch.inference_mode():
+        alone = [model(batch, subnet) for subnet in subnets]
+
+    def run(i: int) -> bool:
+        with torch.inference_mode():
+            return torch.equal(model(batch, subnets[i % 2]), alone[i % 2])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(200)))
+
+
+@torch.no_grad()
+def test_training_attention_equals_the_fused_kernel(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    model, batch = loaded
+    with torch.enable_grad():
+        slow = model(batch).detach()
+    assert (slow - model(batch))[mask(batch)].abs().max() < 1e-5
+
+
+def test_layers_of_a_depth(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    config = loaded[0].config.model_copy(update={"num_layers": 12})
+    assert config.layers(6) == [1, 3, 5, 7, 9, 11]
+    assert config.layers(5)[-1] == 11
+    assert config.model_copy(update={"depth_rule": "prefix"}).layers(3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("subnet", [Subnet(1.0, 5), Subnet(0.0, 2), Subnet(1.5, 2), Subnet(1.0, 0)])
+def test_a_subnet_the_model_lacks_is_refused(loaded: tuple[ElasticLM, TokenBatch], subnet: Subnet) -> None:
+    with pytest.raises(SubnetError):
+        loaded[0](loaded[1], subnet)
+
+
+@torch.no_grad()
+def test_scorer_equals_hugging_face(cross_encoder_folder: Path) -> None:
+    checkpoint = load_checkpoint(cross_encoder_folder)
+    scorer = ElasticScorer(checkpoint.config)
+    scorer.load_state_dict(checkpoint.state)
+    tokens = checkpoint.tokens
+    query, *documents = tokens.ids(["where is the cat", *TEXTS], 40)
+    batch = tokens.pad([tokens.pair(query, d) for d in documents], [len(query) + 2] * 3)
+    plain = BertForSequenceClassification.from_pretrained(cross_encoder_folder).eval()
+    wanted = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long(), token_type_ids=batch.type_ids)
+    assert (scorer.eval()(batch) - wanted.logits.squeeze(-1)).abs().max() < 1e-5
+    with pytest.raises(SubnetError, match="exits after 4"):
+        scorer(batch, Subnet(1.0, 2))
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+def test_checkpoint_round_trip(bert_folder: Path, tmp_path: Path, storage: str) -> None:
+    checkpoint = load_checkpoint(bert_folder)
+    save_checkpoint(tmp_path, checkpoint.config, checkpoint.state, checkpoint.tokens, storage)  # type: ignore[arg-type]
+    again = load_checkpoint(tmp_path)
+    assert again.native
+    assert again.config == checkpoint.config
+    assert again.tokens.fingerprint == checkpoint.tokens.fingerprint
+    for name, tensor in checkpoint.state.items():
+        bound = 0 if storage == "float32" or tensor.dim() == 1 else tensor.abs().amax(-1, keepdim=True) / 127 / 2 + 1e-6
+        assert ((again.state[name] - tensor).abs() <= bound).all(), name
+
+
+def test_bad_checkpoints_say_what_is_wrong(tmp_path: Path, bert_folder: Path) -> None:
+    with pytest.raises(ModelError, match="no bundled name or folder"):
+        load_checkpoint("no-such-model")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load_checkpoint(tmp_path)
+    checkpoint = load_checkpoint(bert_folder)
+    save_checkpoint(tmp_path, checkpoint.config, checkpoint.state, checkpoint.tokens)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="damaged"):
+        load_checkpoint(tmp_path)

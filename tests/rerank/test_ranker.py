@@ -1,0 +1,121 @@
+"""The ranker's steps against scoring each candidate alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from elastic_ir.dense import ElasticDenser
+from elastic_ir.elastic import ElasticScorer, load_checkpoint
+from elastic_ir.errors import InputError, ModelError, SubnetError
+from elastic_ir.rerank import ElasticRanker, RankerSettings
+from elastic_ir.rerank.ranker import Scored
+from elastic_ir.subnet import Subnet
+
+QUERY = "where is the cat"
+DOCUMENTS = [
+    "the cat sat on the mat", "a dog ran", "the bird flew in the sky", "cat", "", "a fish swam in the big blue sea",
+    "dog and cat", "red tree",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ranker(cross_encoder_folder: Path) -> ElasticRanker:
+    """Exits after 1, 2 and 4 layers, all with the trained head."""
+    checkpoint = load_checkpoint(cross_encoder_folder)
+    config = checkpoint.config.model_copy(update={"exits": (1, 2, 4)})
+    state = dict(checkpoint.state)
+    for name in [name for name in state if name.startswith("heads.4.")]:
+        state[name.replace(".4.", ".1.")] = state[name] * 0.5
+        state[name.replace(".4.", ".2.")] = state[name] * 0.9
+    model = ElasticScorer(config)
+    model.load_state_dict(state)
+    return ElasticRanker(model, checkpoint.tokens, RankerSettings(max_length=32))
+
+
+def alone(ranker: ElasticRanker, depth: int, width: float = 1.0) -> np.ndarray:
+    tokens = ranker.tokens
+    query, *documents = tokens.ids([QUERY, *DOCUMENTS], 30)
+    with torch.inference_mode():
+        return np.array([
+            ranker.model(tokens.pad([tokens.pair(query, d)], [len(query) + 2]), Subnet(width, depth)).item()
+            for d in documents
+        ])
+
+
+@pytest.mark.parametrize(("depth", "width"), [(1, 1.0), (2, 0.5), (4, 1.0), (4, 0.25)])
+def test_scores_are_distinct_and_ordered_as_scored_alone(ranker: ElasticRanker, depth: int, width: float) -> None:
+    scores = ranker.score(QUERY, DOCUMENTS, Subnet(width, depth))
+    assert len(set(scores.tolist())) == len(DOCUMENTS)
+    assert np.abs(scores - alone(ranker, depth, width)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 24, 4096])
+def test_carried_states_score_as_from_scratch(ranker: ElasticRanker, batch_tokens: int) -> None:
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    steps = ranker.plan(0.5, len(DOCUMENTS))
+    scored = ranker.score_candidates(QUERY, ids, 1.0, steps, batch_tokens=batch_tokens)
+    for depth in (1, 4):
+        rows = scored.depths == depth
+        assert np.abs(scored.scores[rows] - alone(ranker, depth)[rows]).max() <= 1e-5
+    assert (scored.depths == 4).sum() == steps[1].candidates
+
+
+def test_deeper_candidates_stay_above(ranker: ElasticRanker) -> None:
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    scored = ranker.score_candidates(QUERY, ids, 1.0, ranker.plan(0.3, len(DOCUMENTS)))
+    final = scored.final()
+    assert list(np.argsort(-final)) == list(scored.order())
+    depths = scored.depths[np.argsort(-final)]
+    assert list(depths) == sorted(depths, reverse=True)
+    unscored = [row for row in scored.order() if scored.depths[row] == 0]
+    assert unscored == sorted(unscored)
+
+
+def test_a_final_score_is_distinct_even_for_ties() -> None:
+    scored = Scored(np.array([1, 1, np.nan, 5, 1], np.float32), np.array([2, 2, 0, 1, 2], np.int32))
+    final = scored.final()
+    assert len(set(final.tolist())) == 5
+    assert list(np.argsort(-final)) == [0, 1, 4, 3, 2]
+
+
+def test_a_long_document_is_scored_by_its_best_window(ranker: ElasticRanker) -> None:
+    long = " ".join(["dog"] * 24 + ["the cat sat on the mat"])
+    ids = ranker.tokens.ids([long], 100)
+    room = 32 - len(ranker.tokens.ids([QUERY], 30)[0]) - 3
+    windows = [ids[0][start : start + room] for start in range(0, len(ids[0]), room)]
+    assert len(windows) == 2
+    full = ranker.plan(1.0, 1)
+    best = max(ranker.score_candidates(QUERY, [window], 1.0, full).scores[0] for window in windows)
+    assert ranker.score_candidates(QUERY, ids, 1.0, full).scores[0] == pytest.approx(best, abs=1e-5)
+
+
+def test_stopping_returns_the_best_order_so_far(ranker: ElasticRanker) -> None:
+    asked = iter([False, False, True])
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    scored = ranker.score_candidates(QUERY, ids, 1.0, ranker.plan(1.0, 8), batch_tokens=24, stop=lambda: next(asked))
+    assert 0 < (scored.depths > 0).sum() < len(DOCUMENTS)
+    assert sorted(scored.order()) == list(range(8))
+
+
+def test_save_and_load(ranker: ElasticRanker, tmp_path: Path) -> None:
+    ranker.save_pretrained(tmp_path)
+    again = ElasticRanker.from_pretrained(tmp_path)
+    assert again.settings == ranker.settings
+    assert np.array_equal(again.score(QUERY, DOCUMENTS), ranker.score(QUERY, DOCUMENTS))
+
+
+def test_wrong_input(ranker: ElasticRanker, bert_folder: Path) -> None:
+    with pytest.raises(SubnetError, match="exits after 1, 2, 4"):
+        ranker.score(QUERY, DOCUMENTS, Subnet(1.0, 3))
+    with pytest.raises(InputError, match="budget"):
+        ranker.score(QUERY, DOCUMENTS, budget=2.0)
+    with pytest.raises(InputError, match="empty"):
+        ranker.score("  ", DOCUMENTS)
+    with pytest.raises(ModelError, match="score head"):
+        ElasticRanker.from_pretrained(bert_folder)
+    assert ranker.score(QUERY, []).shape == (0,)
+    assert ElasticDenser.from_pretrained(bert_folder).dimension == 16

@@ -1,0 +1,138 @@
+import logging
+
+import pytest
+from contract import QUERIES, check_stage
+
+from elastic_ir.errors import BackendError, ConfigError, InputError, ModelError
+from elastic_ir.level import Level
+from elastic_ir.records import Degradation, Hit
+from elastic_ir.retrieve import Fallback, fallback
+from elastic_ir.stage import SearchContext, Stage
+from elastic_ir.subnet import Subnet
+
+
+class Named(Stage):
+    """Finds a document of its own name, or raises ``error``."""
+
+    def __init__(self, name, error=None):
+        self.name, self.error, self.closed, self.calls = name, error, False, 0
+
+    def __call__(self, rankings, context):
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return [
+            ranking._replace(hits=(Hit(self.name, 1.0),) if ranking.query.text.strip() else ()) for ranking in rankings
+        ]
+
+    def close(self):
+        self.closed = True
+
+
+def answered_by(stage, context=None):
+    ranking = stage(QUERIES[:1], context or SearchContext())[0]
+    return ranking.hits[0].doc_id, ranking.degraded
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("down")])
+def test_contract(error):
+    check_stage(Fallback(Named("dense", error), Named("bm25")))
+
+
+def test_the_primary_answers_while_it_can():
+    bm25 = Named("bm25")
+    assert answered_by(Fallback(Named("dense"), bm25)) == ("dense", ())
+    assert bm25.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (RuntimeError("out of memory"), "out of memory"),
+        (BackendError("FAISS failed"), "FAISS failed"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_bm25_answers_when_dense_fails(error, detail, caplog):
+    with caplog.at_level(logging.WARNING):
+        doc_id, degraded = answered_by(Fallback(Named("dense", error), Named("bm25")))
+    assert (doc_id, degraded) == ("bm25", (Degradation("dense_down", "dense", detail),))
+    assert len(caplog.records) == 1
+    assert caplog.records[0].name == "elastic_ir.retrieve.fallback"
+
+
+def test_every_ranking_carries_the_note():
+    results = Fallback(Named("dense", RuntimeError("x")), Named("bm25"))(QUERIES, SearchContext())
+    assert all(result.degraded == (Degradation("dense_down", "dense", "x"),) for result in results)
+
+
+def test_the_user_s_mistakes_are_not_hidden():
+    for error in (InputError("bad k"), ConfigError("bad setting")):
+        with pytest.raises(InputError, match="bad"):
+            answered_by(Fallback(Named("dense", error), Named("bm25")))
+    with pytest.raises(InputError, match="bad k"):
+        answered_by(Fallback(Named("dense", RuntimeError("x")), Named("bm25", InputError("bad k"))))
+
+
+def test_a_level_asks_for_bm25_without_degradation():
+    dense = Named("dense")
+    stage = Fallback(dense, Named("bm25"))
+    assert answered_by(stage, SearchContext(level=Level("bm25"))) == ("bm25", ())
+    assert dense.calls == 0
+    assert answered_by(stage, SearchContext(level=Level("dense", Subnet(1.0, 2)))) == ("dense", ())
+
+
+def test_when_both_fail_both_are_named():
+    stage = Fallback(Named("dense", RuntimeError("no memory")), Named("bm25", BackendError("no Java")))
+    with pytest.raises(BackendError, match=r"no memory.*no Java") as caught:
+        answered_by(stage)
+    assert "no Java" in str(caught.value.__cause__)
+
+
+def test_a_primary_is_made_once_and_only_when_needed():
+    made = []
+
+    def make():
+        made.append(Named("dense"))
+        return made[-1]
+
+    stage = Fallback(make, Named("bm25"))
+    answered_by(stage, SearchContext(level=Level("bm25")))
+    assert made == []
+    assert answered_by(stage) == answered_by(stage) == ("dense", ())
+    assert len(made) == 1
+
+
+def test_a_primary_that_cannot_be_made_is_tried_again_later(monkeypatch):
+    tries = []
+
+    def make():
+        tries.append("try")
+        if len(tries) == 1:
+            raise ModelError("no such model")
+        return Named("dense")
+
+    stage = Fallback(make, Named("bm25"))
+    missing = ("bm25", (Degradation("dense_down", "dense", "no such model"),))
+    assert answered_by(stage) == answered_by(stage) == missing
+    assert len(tries) == 1
+    monkeypatch.setattr(fallback, "RETRY_S", 0.0)
+    assert answered_by(stage) == ("dense", ())
+
+
+def test_times_are_noted_under_the_stage_that_answered():
+    context = SearchContext()
+    answered_by(Fallback(Named("dense", RuntimeError("x")), Named("bm25")), context)
+    assert set(context.latencies_ms) == {"bm25"}
+    context = SearchContext()
+    answered_by(Fallback(lambda: Named("dense"), Named("bm25")), context)
+    assert set(context.latencies_ms) == {"dense"}
+
+
+def test_close_closes_both():
+    dense, bm25 = Named("dense"), Named("bm25")
+    stage = Fallback(lambda: dense, bm25)
+    answered_by(stage)
+    stage.close()
+    assert dense.closed
+    assert bm25.closed

@@ -1,0 +1,216 @@
+"""The pipeline on six documents: levels, load, failures, and what a caller is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elastic_ir.errors import ConfigError, IndexMismatchError, IndexNotFoundError, InputError, ModelError, SubnetError
+from elastic_ir.evaluate import read_metadata, read_run
+from elastic_ir.level import Level
+from elastic_ir.pipeline import Pipeline
+from elastic_ir.records import Query
+from elastic_ir.runs import write
+
+
+@pytest.fixture(scope="module")
+def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
+    return {
+        "retriever": "dense",
+        "candidates": 6,
+        "precision": "fp32",
+        "denser": {"model": str(bert_folder)},
+        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
+    }
+
+
+@pytest.fixture
+def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        yield opened
+
+
+def test_search_answers_with_level_latency_and_text(pipeline: Pipeline) -> None:
+    hits = pipeline.search("where is the cat", k=3)
+    assert len(hits) == 3
+    assert all(hit.text for hit in hits)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert str(hits.level) == "dense:w1.00-d4+rerank:w1.00:4@1.00"
+    assert hits.degraded is None
+    assert hits.latency_ms > 0
+    assert set(hits.stage_ms) == {"dense", "rerank"}
+    assert hits.generation == 1
+
+
+def test_the_index_is_built_once(settings: dict[str, Any], six_documents: Path) -> None:
+    paths = set()
+    for _ in range(2):
+        with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+            paths.add((opened.index_path, opened.generation))
+    assert len(paths) == 1
+    with (six_documents / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d6", "text": "a new dog"}\n')
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        assert opened.index_path not in {path for path, _ in paths}
+        assert any(hit.doc_id == "d6" for hit in opened.search("a new dog", k=7))
+
+
+@pytest.mark.parametrize("level", ["bm25", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
+def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
+    hits = pipeline.search("cat on the mat", level=level)
+    assert str(hits.level) == level
+    assert hits.degraded is None
+
+
+def test_the_tail_stays_below_the_reranked_head(pipeline: Pipeline) -> None:
+    retrieved = pipeline.search("cat and dog", level="dense:w1.00-d4", k=6)
+    reranked = pipeline.search("cat and dog", k=6)
+    assert {hit.doc_id for hit in retrieved[:4]} == {hit.doc_id for hit in reranked[:4]}
+    assert [hit.doc_id for hit in retrieved[4:]] == [hit.doc_id for hit in reranked[4:]]
+
+
+def test_the_budget_shrinks_with_the_searches_in_flight(pipeline: Pipeline) -> None:
+    together, inside = threading.Barrier(8), pipeline._policy
+
+    def wait_for_all(load: Any) -> Level:
+        together.wait(timeout=30)
+        return inside(load)
+
+    pipeline._policy = wait_for_all
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(pipeline.search, ["cat on the mat"] * 8))
+    budgets = sorted(hits.level.rerank.budget for hits in answers if hits.level.rerank)
+    assert budgets == pytest.approx([round(1 / n, 4) for n in range(8, 0, -1)])
+    shrunk = next(hits for hits in answers if hits.level.rerank and hits.level.rerank.budget < 1)
+    assert shrunk.degraded is not None
+    assert shrunk.degraded.reasons == ("load",)
+    assert shrunk.degraded.requested_level == pipeline.level
+    pipeline._policy = inside
+    assert pipeline.search("cat on the mat").degraded is None
+
+
+def test_bm25_answers_when_the_dense_model_is_missing(settings: dict[str, Any], six_documents: Path) -> None:
+    broken = settings | {"denser": {"model": "no-such-model"}}
+    with Pipeline.from_config(broken, dataset=str(six_documents)) as opened:
+        hits = opened.search("cat on the mat")
+        assert hits[0].doc_id == "d0" or hits.level.rerank
+        assert hits.level.retriever == "bm25"
+        assert hits.degraded is not None
+        assert hits.degraded.reasons == ("dense_down",)
+    with pytest.raises(ModelError, match="no-such-model"):
+        Pipeline.from_config(broken | {"fallback": False}, dataset=str(six_documents))
+
+
+def test_a_failing_ranker_leaves_the_retrievers_order(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [hit.doc_id for hit in pipeline.search("cat and dog", level="dense:w1.00-d4")]
+    rerank = pipeline._stage.second  # type: ignore[attr-defined]
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(rerank.ranker, "score_candidates", fail)
+    hits = pipeline.search("cat and dog")
+    assert [hit.doc_id for hit in hits] == wanted
+    assert hits.level.rerank is None
+    assert hits.degraded is not None
+    assert hits.degraded.reasons == ("ranker_down",)
+
+
+def test_a_deadline_or_a_hang_up_returns_the_best_so_far(pipeline: Pipeline) -> None:
+    late = pipeline.search("cat and dog", deadline_ms=0.001)
+    gone = pipeline.search("cat and dog", cancelled=lambda: True)
+    for hits in (late, gone):
+        assert len(hits) == 6
+        assert hits.degraded is not None
+        assert hits.degraded.reasons == ("deadline",)
+
+
+@pytest.mark.parametrize("query", ["", "  \n", 7])
+def test_a_query_that_cannot_be_searched(pipeline: Pipeline, query: Any) -> None:
+    with pytest.raises(InputError, match="wanted"):
+        pipeline.search(query)
+
+
+def test_a_huge_query_is_cut_and_flagged(pipeline: Pipeline) -> None:
+    hits = pipeline.search("cat " * 250_000)
+    assert hits.degraded is not None
+    assert hits.degraded.reasons == ("query_cut",)
+
+
+@pytest.mark.parametrize("k", [0, -1, 10_001, 2.5, True, None])
+def test_a_bad_k(pipeline: Pipeline, k: Any) -> None:
+    with pytest.raises(InputError, match="k is"):
+        pipeline.search("cat", k=k)
+
+
+@pytest.mark.parametrize("level", ["hybrid:w1.00-d4", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"])
+def test_a_level_the_pipeline_lacks(pipeline: Pipeline, level: str) -> None:
+    with pytest.raises(SubnetError):
+        pipeline.search("cat", level=level)
+
+
+def test_config_round_trip(pipeline: Pipeline, six_documents: Path) -> None:
+    with Pipeline.from_config(pipeline.to_config()) as again:
+        assert again.config == pipeline.config
+        assert list(again.search("red tree")) == list(pipeline.search("red tree"))
+
+
+def test_bad_configurations(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    for text, message in [
+        ("retreiver: dense", "unknown key 'retreiver'; did you mean 'retriever'"),
+        ("reranker: {modle: x}", "did you mean 'model'"),
+        ("candidates: 0", "candidates: found 0"),
+        ("- a", "wanted keys and values"),
+        ("a: [", "is not YAML"),
+        ("denser: {subnet: w2-d1}", "subnet 'w2-d1' cannot be read"),
+        ("{}", "names neither `dataset` nor `index`"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            Pipeline.from_config(file)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot read pipeline"):
+        Pipeline.from_config(tmp_path / "absent.yaml")
+
+
+def test_an_index_of_another_model_is_refused_before_any_query(
+    pipeline: Pipeline, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from elastic_ir.dense import ElasticDenser
+
+    other = ElasticDenser.from_pretrained(settings["denser"]["model"], pooling="mean")
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(IndexMismatchError):
+        Pipeline.from_config(settings | {"denser": {"model": str(tmp_path / "other")}}, index=pipeline.index_path)
+    with pytest.raises(IndexNotFoundError):
+        Pipeline.from_config(settings, index=tmp_path / "nothing")
+
+
+def test_hybrid_joins_both(settings: dict[str, Any], six_documents: Path) -> None:
+    plain = settings | {"reranker": None, "retriever": "hybrid"}
+    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
+        hits = opened.search("cat on the mat", k=6)
+        assert len(hits) == 6
+        assert str(hits.level) == "hybrid:w1.00-d4"
+        assert str(opened.search("cat", level="bm25").level) == "bm25"
+
+
+def test_a_run_keeps_the_order_and_says_how_it_was_made(pipeline: Pipeline, tmp_path: Path) -> None:
+    queries = [Query("q1", "cat on mat"), Query("q2", "where is the fish"), Query("q3", "red tree")]
+    path = tmp_path / "run.trec"
+    write(pipeline, queries, path, tag="test", k=5)
+    run, metadata = read_run(path), read_metadata(path)
+    answers = {hits.query.query_id: [hit.doc_id for hit in hits] for hits in pipeline.run(queries, 5)}
+    assert {query_id: list(scores) for query_id, scores in run.items()} == answers
+    assert metadata["levels"] == dict.fromkeys(["q1", "q2", "q3"], str(pipeline.level))
+    assert metadata["rerank_depth"] == 4
+    with pytest.raises(InputError, match="query 'bad' is empty"):
+        write(pipeline, [Query("bad", " ")], path, tag="test")
+    assert read_run(path) == run
