@@ -36,9 +36,11 @@ LevelOption = Annotated[str | None, typer.Option(help="Operating point, e.g. 'de
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for runs, table and picture.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for runs, table and picture.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
-    """The main job, end to end: index this Python's docstrings, search, evaluate, 32 searches at once.
+    """The main job: index this Python's docstrings, search, evaluate, 32 searches at once.
 
     Example: elastic-ir demo
     """
@@ -80,7 +82,9 @@ def index(
         settings |= {"model": model, "document_subnet": str(denser.config.resolve(chosen))}
     generation = build(load(str(name), split or given.get("split", "test")), output, denser, DenserConfig(**settings))
     manifest = generation.manifest
-    _say(f"{output}: generation {generation.number}, {manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB")
+    _say(
+        f"{output}: generation {generation.number}, {manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB"
+    )
     generation.close()
 
 
@@ -207,7 +211,7 @@ def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -
         typer.echo(f"error: {line}", err=True)
     if not report.ok:
         raise typer.Exit(3)
-    _say(f"{index}: generation {report.number}, {report.files} files, {report.size_bytes / 1e6:.1f} MB, all as written")
+    _say(f"{index}: {report.generation}, {report.files} files, {report.size_bytes / 1e6:.1f} MB, all as written")
 
 
 @app.command()
@@ -256,7 +260,9 @@ def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is going on to stderr.")] = False,
 ) -> None:
     """Retrieve-then-rerank search whose compute stretches with the load."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     if version:
         _say(__version__)
         raise typer.Exit
@@ -271,7 +277,9 @@ def show(hits: Hits) -> None:
     stages = ", ".join(f"{name} {ms:.0f}" for name, ms in hits.stage_ms.items())
     console.print(f"[dim]level {hits.level}, {hits.latency_ms:.0f} ms ({_escape(stages)})[/dim]")
     if hits.degraded:
-        console.print(f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {_escape(hits.degraded.detail)}[/yellow]")
+        console.print(
+            f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {_escape(hits.degraded.detail)}[/yellow]"
+        )
 
 
 def main() -> None:

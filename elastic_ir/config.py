@@ -111,7 +111,7 @@ class PipelineConfig(_Settings):
     def _enough_candidates(self) -> PipelineConfig:
         if self.reranker is not None and self.reranker.candidates > self.candidates:
             raise ValueError(
-                f"reranker.candidates {self.reranker.candidates} is more than the {self.candidates} candidates retrieved"
+                f"reranker.candidates {self.reranker.candidates} is more than candidates {self.candidates}"
             )
         return self
 
@@ -123,8 +123,10 @@ class PipelineConfig(_Settings):
     def level(self, full: Subnet | None) -> Level:
         """The level of an idle pipeline; ``full`` is the denser's largest subnet, None without one."""
         subnet = Subnet.parse(self.denser.subnet) if self.denser.subnet else full
-        rerank = self.reranker and RerankLevel(self.reranker.width, self.reranker.candidates, self.reranker.budget)
-        return Level(self.retriever, subnet if self.wants_vectors else None, rerank)
+        level = Level(self.retriever, subnet if self.wants_vectors else None)
+        if self.reranker is None:
+            return level
+        return level._replace(rerank=RerankLevel(self.reranker.width, self.reranker.candidates, self.reranker.budget))
 
 
 def read_config(source: str | Path | Mapping[str, Any] | PipelineConfig) -> PipelineConfig:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elastic_ir.cli import show
+from elastic_ir.config import read_config
 from elastic_ir.datasets import Dataset, load
 from elastic_ir.evaluate import evaluate, read_run
 from elastic_ir.pipeline import DEFAULT, Hits, Pipeline
-from elastic_ir.config import read_config
-from elastic_ir.records import Query
 from elastic_ir.runs import write
 
 QUESTIONS = ("read a csv file", "run another program and get its output", "how do I round a number to two digits?")

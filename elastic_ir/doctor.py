@@ -25,9 +25,9 @@ def examine() -> Iterator[Finding]:
 
 
 def _java() -> str:
-    from elastic_ir.index.java import find_java
+    from elastic_ir.index.java import java_home
 
-    return str(find_java())
+    return str(java_home())
 
 
 def _lucene() -> str:
@@ -93,7 +93,9 @@ def _cache() -> str:
 
 def _offline() -> str:
     names = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
-    return f"offline by {', '.join(names)}" if names else "hub models may be fetched by name; bundled ones need no network"
+    return (
+        f"offline by {', '.join(names)}" if names else "hub models may be fetched by name; bundled ones need no network"
+    )
 
 
 _LOOKS: dict[str, Callable[[], str]] = {

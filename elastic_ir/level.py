@@ -44,7 +44,9 @@ class Level(NamedTuple):
         first, _, second = text.partition("+")
         retriever, _, subnet = first.partition(":")
         if retriever not in RETRIEVERS:
-            raise SubnetError(f"level {text!r}: unknown retriever {retriever!r}{nearest(retriever, RETRIEVERS)}; {wanted}")
+            raise SubnetError(
+                f"level {text!r}: unknown retriever {retriever!r}{nearest(retriever, RETRIEVERS)}; {wanted}"
+            )
         if (retriever == "bm25") == bool(subnet):
             raise SubnetError(f"level {text!r} cannot be read; {wanted}")
         rerank = None

@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+from elastic_ir.assembly import Parts, assemble
 from elastic_ir.config import PipelineConfig, read_config
-from elastic_ir.errors import ConfigError, IndexMismatchError, InputError, ModelError, SubnetError
+from elastic_ir.errors import InputError
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit, Query, Ranking
 from elastic_ir.schedule import InFlight, Load, Policy, shrink_with_load
-from elastic_ir.stage import SearchContext, Stage, timed
+from elastic_ir.stage import SearchContext, timed
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,9 @@ class Hits(Sequence[Hit]):
 
 
 class Pipeline:
-    """Searches one index; safe to share between threads. Close it, or use it in a ``with`` block, to end its child process.
+    """Searches one index; safe to share between threads.
+
+    Close it, or use it in a ``with`` block, to end its child process.
 
     Example:
         >>> from elastic_ir import Pipeline
@@ -86,23 +89,9 @@ class Pipeline:
         ...     hits = pipeline.search("read a csv file", k=3)
     """
 
-    def __init__(
-        self,
-        config: PipelineConfig,
-        stage: Stage,
-        level: Level,
-        index_path: Path,
-        generation: int,
-        texts: Callable[[str], str],
-        models: Mapping[str, str],
-        check_level: Callable[[Level], None],
-        closers: Sequence[Callable[[], None]] = (),
-        policy: Policy = shrink_with_load,
-    ) -> None:
-        self.config, self.level, self.models = config, level, dict(models)
-        self.index_path, self.generation = index_path, generation
-        self._stage, self._texts, self._check_level, self._closers, self._policy = stage, texts, check_level, closers, policy
-        self._in_flight = InFlight()
+    def __init__(self, config: PipelineConfig, parts: Parts, policy: Policy = shrink_with_load) -> None:
+        self.config, self.level = config, parts.level
+        self._parts, self._policy, self._in_flight = parts, policy, InFlight()
 
     @classmethod
     def from_config(
@@ -130,7 +119,23 @@ class Pipeline:
         settings = read_config(DEFAULT if config is None else config)
         changes = {"dataset": dataset, "split": split, "index": None if index is None else str(index)}
         settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
-        return _assemble(settings, progress)
+        parts = assemble(settings, progress)
+        return cls(settings, parts)
+
+    @property
+    def index_path(self) -> Path:
+        """Folder of the index searched."""
+        return self._parts.generation.path.parent
+
+    @property
+    def generation(self) -> int:
+        """Number of the index generation searched."""
+        return self._parts.generation.number
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Role -> fingerprint of each model."""
+        return self._parts.models
 
     def to_config(self) -> dict[str, Any]:
         """The configuration as plain data; ``from_config`` of it gives the same pipeline."""
@@ -186,8 +191,7 @@ class Pipeline:
 
     def close(self) -> None:
         """End child processes and let go of the index."""
-        for close in self._closers:
-            close()
+        self._parts.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -199,7 +203,7 @@ class Pipeline:
         if level is None:
             return self.level
         level = Level.parse(level) if isinstance(level, str) else level
-        self._check_level(level)
+        self._parts.check(level)
         return level
 
     def _search(
@@ -220,13 +224,13 @@ class Pipeline:
         started = time.perf_counter()
         deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         context = SearchContext(k=k, level=level, deadline=deadline, cancelled=cancelled or (lambda: False))
-        rankings = timed(self._stage, asked, context)
+        rankings = timed(self._parts.stage, asked, context)
         elapsed = (time.perf_counter() - started) * 1000 / len(asked)
         stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}
         return [
             Hits(
                 ranking.query,
-                [hit._replace(text=self._texts(hit.doc_id)) for hit in ranking.hits[:k]] if texts else ranking.hits[:k],
+                self._with_text(ranking.hits[:k]) if texts else ranking.hits[:k],
                 _answered(level, ranking),
                 _degraded(ranking, level, requested),
                 elapsed,
@@ -235,6 +239,10 @@ class Pipeline:
             )
             for ranking in rankings
         ]
+
+    def _with_text(self, hits: Sequence[Hit]) -> list[Hit]:
+        documents = self._parts.generation.documents
+        return [hit._replace(text=documents.text(hit.doc_id)) for hit in hits]
 
 
 def _checked(text: str, query_id: str = "") -> Ranking:
@@ -268,110 +276,3 @@ def _degraded(ranking: Ranking, level: Level, requested: Level) -> Degraded | No
     detail = "; ".join(note.detail for note in notes if note.detail)
     reasons = tuple(dict.fromkeys(note.reason for note in notes))
     return Degraded(reasons, _answered(level, ranking), requested, len(ranking.hits), detail)
-
-
-def _assemble(config: PipelineConfig, progress: bool | None) -> Pipeline:
-    from elastic_ir.datasets import load
-    from elastic_ir.dense import ElasticDenser
-    from elastic_ir.index import open_index
-    from elastic_ir.index.lucene import LuceneIndex
-    from elastic_ir.library import cached
-    from elastic_ir.rerank import ElasticRanker, Rerank
-    from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback
-    from elastic_ir.stage import Fusion
-
-    if config.index is None and config.dataset is None:
-        raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
-    denser, failure = None, None
-    if config.wants_vectors:
-        try:
-            denser = ElasticDenser.from_pretrained(config.denser.model)
-        except ModelError as exc:
-            if not config.fallback:
-                raise
-            logger.warning("BM25 answers: %s", exc)
-            failure = exc
-    dataset = load(config.dataset, config.split) if config.index is None and config.dataset else None
-    generation = (
-        open_index(Path(config.index or ""))
-        if dataset is None
-        else cached(dataset, denser, config.denser, config.precision, progress)
-    )
-    lucene = generation.lucene_path and LuceneIndex(
-        generation.lucene_path, k1=config.bm25.k1, b=config.bm25.b, rm3=config.bm25.rm3
-    )
-    bm25 = lucene and BM25Retriever(lucene, config.candidates)
-    level = config.level(denser.config.full if denser else None)
-    retriever: Stage
-    if not config.wants_vectors:
-        retriever = _present(bm25, "BM25", config)
-    else:
-        primary: Stage | Callable[[], Stage]
-        if denser is None or generation.dense is None:
-            failure = failure or IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it with a model")
-            if not (config.fallback and bm25):
-                raise failure
-            primary = _failing(failure)
-        else:
-            generation.dense.check(denser.card())
-            denser.config.resolve(level.subnet)
-            dense = DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
-            weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
-            primary = (
-                Fusion([dense, _present(bm25, "BM25", config)], method=config.fusion.method, weights=weights)
-                if config.retriever == "hybrid"
-                else dense
-            )
-        retriever = Fallback(primary, bm25) if config.fallback and bm25 else _as_stage(primary)
-    stage, models = retriever, {"denser": denser.fingerprint} if denser else {}
-    if config.reranker is not None:
-        ranker = ElasticRanker.from_pretrained(config.reranker.model)
-        models["ranker"] = ranker.fingerprint
-        rerank = level.rerank
-        if rerank is None:
-            raise ConfigError("the level has no rerank part")
-        stage = retriever >> Rerank(ranker, _tokens_of(generation, ranker), rerank, config.precision)
-
-    def check_level(wanted: Level) -> None:
-        known = {config.retriever, "bm25"} if bm25 and config.fallback else {config.retriever}
-        if wanted.retriever not in known:
-            raise SubnetError(f"level {wanted} needs retriever {wanted.retriever!r}; this pipeline has {', '.join(sorted(known))}")
-        if wanted.subnet is not None and denser is not None:
-            denser.config.resolve(wanted.subnet)
-        if wanted.rerank is not None and config.reranker is None:
-            raise SubnetError(f"level {wanted} reranks; this pipeline has no reranker")
-        if wanted.rerank is not None and wanted.rerank.candidates > config.candidates:
-            raise SubnetError(f"level {wanted} reranks more than the {config.candidates} candidates retrieved")
-
-    closers = [generation.close, *([lucene.close] if lucene else [])]
-    return Pipeline(
-        config, stage, level, generation.path.parent, generation.number, generation.documents.text, models, check_level, closers
-    )
-
-
-def _present(stage: Stage | None, name: str, config: PipelineConfig) -> Stage:
-    if stage is None:
-        raise IndexMismatchError(f"index {config.index} holds no {name} side; build it again with `elastic-ir index`")
-    return stage
-
-
-def _failing(error: Exception) -> Callable[[], Stage]:
-    def missing() -> Stage:
-        raise error
-
-    return missing
-
-
-def _as_stage(stage: Stage | Callable[[], Stage]) -> Stage:
-    return stage if isinstance(stage, Stage) else stage()
-
-
-def _tokens_of(generation: Any, ranker: Any) -> Callable[[Sequence[str]], list[Sequence[int]]]:
-    """Stored token ids where the index was built with this tokenizer; otherwise the texts are tokenized per query."""
-    from elastic_ir.library import STORED_TOKENS
-
-    store, documents = generation.tokens, generation.documents
-    if store is not None and store.tokenizer_fingerprint == ranker.tokens.fingerprint:
-        return lambda doc_ids: [store.tokens(doc_id).tolist() for doc_id in doc_ids]
-    logger.info("the index has no token ids of this ranker's tokenizer: documents are tokenized at query time")
-    return lambda doc_ids: ranker.tokens.ids([documents.get(d).contents for d in doc_ids], STORED_TOKENS)

@@ -85,8 +85,14 @@ def _metadata(pipeline: Pipeline, answers: Sequence[Hits], tag: str, k: int) -> 
             "mean": float(latencies.mean()),
             **{f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
         },
-        "stage_ms": {name: float(np.mean([hits.stage_ms.get(name, 0.0) for hits in answers])) for name in sorted(stages)},
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()},
+        "stage_ms": {
+            name: float(np.mean([hits.stage_ms.get(name, 0.0) for hits in answers])) for name in sorted(stages)
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+        },
         "elastic_ir": __version__,
         "versions": _versions(),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
 
-WORDS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] the a of in and cat dog bird fish sat ran flew swam on mat tree sea sky "
-    "read write file data query : what where is . , ? ##s ##ing small big red blue"
-).split()
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "of", "in", "and", "cat", "dog", "bird", "fish", "sat", "ran", "flew", "swam", "on", "mat", "tree", "sea", "sky", "read", "write", "file", "data", "query", ":", "what", "where", "is", ".", ",", "?", "##s", "##ing", "small", "big", "red", "blue"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Indexes that a test caches go to a folder of the session, never to the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+    monkeypatch.setenv("IR_DATASETS_HOME", str(base / "ir_datasets"))
 
 
 @pytest.fixture(scope="session")
@@ -65,19 +65,28 @@ def cross_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def six_documents(tmp_path: Path) -> Iterator[Path]:
+def six_documents(tmp_path: Path) -> Path:
     """A BEIR folder of six documents, three queries and their judgments."""
     folder = tmp_path / "six"
     (folder / "qrels").mkdir(parents=True)
-    texts = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea", "cat and dog", "big red tree"]
+    texts = [
+        "the cat sat on the mat",
+        "a dog ran",
+        "the bird flew in the sky",
+        "a fish swam in the sea",
+        "cat and dog",
+        "big red tree",
+    ]
     (folder / "corpus.jsonl").write_text(
         "".join(f'{{"_id": "d{i}", "title": "", "text": "{text}"}}\n' for i, text in enumerate(texts))
     )
     (folder / "queries.jsonl").write_text(
         '{"_id": "q1", "text": "cat on mat"}\n{"_id": "q2", "text": "where is the fish"}\n{"_id": "q3", "text": "red tree"}\n'
     )
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td0\t2\nq1\td4\t1\nq2\td3\t1\nq3\td5\t1\n")
-    yield folder
+    (folder / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\td0\t2\nq1\td4\t1\nq2\td3\t1\nq3\td5\t1\n"
+    )
+    return folder
 
 
 def _save(build: Callable[[Any], Any], folder: Path) -> Path:

@@ -108,7 +108,7 @@ def test_bm25_answers_when_the_dense_model_is_missing(settings: dict[str, Any], 
 
 def test_a_failing_ranker_leaves_the_retrievers_order(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [hit.doc_id for hit in pipeline.search("cat and dog", level="dense:w1.00-d4")]
-    rerank = pipeline._stage.second  # type: ignore[attr-defined]
+    rerank = pipeline._parts.stage.second  # type: ignore[attr-defined]
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
@@ -148,7 +148,9 @@ def test_a_bad_k(pipeline: Pipeline, k: Any) -> None:
         pipeline.search("cat", k=k)
 
 
-@pytest.mark.parametrize("level", ["hybrid:w1.00-d4", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"])
+@pytest.mark.parametrize(
+    "level", ["hybrid:w1.00-d4", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"]
+)
 def test_a_level_the_pipeline_lacks(pipeline: Pipeline, level: str) -> None:
     with pytest.raises(SubnetError):
         pipeline.search("cat", level=level)

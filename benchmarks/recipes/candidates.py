@@ -1,6 +1,6 @@
 """Candidate lists for the ranker's recipe: hard negatives by TF-IDF over training passages, and random ones.
 
-    python benchmarks/recipes/candidates.py ../shared/data/training work/candidates.jsonl
+python benchmarks/recipes/candidates.py ../shared/data/training work/candidates.jsonl
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint, Storage
@@ -59,7 +59,9 @@ class ElasticDenser:
         self, model: ElasticLM, tokens: Tokens, settings: DenserSettings, name: str = "", fingerprint: str = ""
     ) -> None:
         if settings.max_length > model.config.max_positions:
-            raise ModelError(f"max_length {settings.max_length} passes the model's {model.config.max_positions} positions")
+            raise ModelError(
+                f"max_length {settings.max_length} passes the model's {model.config.max_positions} positions"
+            )
         self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
         self.name, self.fingerprint = name, fingerprint
 
@@ -126,7 +128,9 @@ class ElasticDenser:
             max_length=settings.max_length,
         )
 
-    def encode_document(self, texts: Sequence[str], subnet: Subnet | None = None, **options: Any) -> NDArray[np.float32]:
+    def encode_document(
+        self, texts: Sequence[str], subnet: Subnet | None = None, **options: Any
+    ) -> NDArray[np.float32]:
         """Vectors ``[N, D]`` float32, unit length, of documents; options as in ``encode``."""
         return self.encode(texts, subnet, prompt=self.settings.document_prompt, **options)
 

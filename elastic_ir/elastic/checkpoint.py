@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -62,7 +61,9 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     except ModelError:
         raise
     except Exception as exc:
-        raise ModelError(f"cannot read the model in {folder}: {exc}; it is damaged or incomplete, fetch it again") from exc
+        raise ModelError(
+            f"cannot read the model in {folder}: {exc}; it is damaged or incomplete, fetch it again"
+        ) from exc
     return Checkpoint(str(name_or_path), folder, config, state, _tokens(folder), _fingerprint(folder), native)
 
 
@@ -86,12 +87,14 @@ def save_checkpoint(
     packed = _quantise(tensors) if storage == "int8" else tensors
     part = folder / f"{WEIGHTS}.part"
     save_file(packed, part, metadata={"format": "pt"})
-    os.replace(part, folder / WEIGHTS)
-    tokens.save(folder / f"{TOKENIZER}.part")
-    os.replace(folder / f"{TOKENIZER}.part", folder / TOKENIZER)
+    part.chmod(0o644)  # safetensors writes 0600, which other users of an installed package cannot read
+    part.replace(folder / WEIGHTS)
+    part = folder / f"{TOKENIZER}.part"
+    tokens.save(part)
+    part.replace(folder / TOKENIZER)
     part = folder / f"{CONFIG}.part"
     part.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", "utf-8")
-    os.replace(part, folder / CONFIG)
+    part.replace(folder / CONFIG)
 
 
 def _find(name: str) -> Path:
@@ -100,7 +103,9 @@ def _find(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise ModelError(f"no model folder at {name}; wanted a folder, a bundled name ({', '.join(bundled_names())}) or a hub id")
+        raise ModelError(
+            f"no model folder at {name}; wanted a folder, a bundled name ({', '.join(bundled_names())}) or a hub id"
+        )
     try:
         from huggingface_hub import snapshot_download
 

@@ -96,7 +96,9 @@ class ElasticConfig(BaseModel):
             ModelError: if the architecture is not one this module maps.
         """
         if config.model_type != "bert":
-            raise ModelError(f"model type {config.model_type!r} is not supported; wanted a BERT-family checkpoint (bert)")
+            raise ModelError(
+                f"model type {config.model_type!r} is not supported; wanted a BERT-family checkpoint (bert)"
+            )
         wanted = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
         for key, value in wanted.items():
             found = getattr(config, key, value)

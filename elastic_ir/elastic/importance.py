@@ -36,7 +36,9 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
     for batch, readout in zip(batches, readouts, strict=False):
         rows = len(batch.lengths)
         gates = [
-            Gates(*(torch.ones(rows, size, requires_grad=True) for size in (config.num_heads, config.intermediate_size)))
+            Gates(
+                *(torch.ones(rows, size, requires_grad=True) for size in (config.num_heads, config.intermediate_size))
+            )
             for _ in model.layers
         ]
         x, bias = model.embed(batch), padding_bias(batch, model.dtype)
@@ -52,7 +54,7 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
 def reorder(model: ElasticLM, importance: list[Gates]) -> None:
     """Permute heads and neurons of every layer, most important first; the function computed stays the same."""
     size = model.config.head_size
-    for layer, measured in zip(model.layers, importance, strict=True):
+    for layer, measured in zip(model.elastic_layers(), importance, strict=True):
         heads = measured.heads.argsort(descending=True, stable=True)
         neurons = measured.neurons.argsort(descending=True, stable=True)
         for weight, block in ((layer.qkv, 3 * size), (layer.qkv_bias, 3 * size), (layer.out, size)):

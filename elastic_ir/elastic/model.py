@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.tokens import TokenBatch
@@ -111,6 +111,10 @@ class ElasticLM(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.words.weight.device
+
+    def elastic_layers(self) -> list[ElasticLayer]:
+        """The transformer layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, ElasticLayer)]
 
     def forward(self, batch: TokenBatch, subnet: Subnet | None = None) -> Tensor:
         """Last hidden states ``[B, L, H]`` of ``batch`` by ``subnet`` (None: full).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ def bf16_is_native() -> bool:
 
 def _flag(name: str) -> bool:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             return any(name in line for line in file if line.startswith("flags"))
     except OSError:
         return False

@@ -14,7 +14,7 @@ from torch import Tensor
 from elastic_ir.errors import ModelError
 
 CHARACTERS_PER_TOKEN = 20
-"""Texts are cut at this many characters per wanted token before tokenizing (tokenizers read everything, then truncate)."""
+"""Texts are cut at this many characters a wanted token first: tokenizers read everything, then truncate."""
 
 
 class TokenBatch(NamedTuple):
@@ -45,11 +45,7 @@ class Tokens:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        special = {name: tokenizer.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "PAD")}
-        missing = [name for name, token_id in special.items() if token_id is None]
-        if missing:
-            raise ModelError(f"tokenizer lacks the tokens {missing}; wanted a BERT-family tokenizer with [CLS], [SEP], [PAD]")
-        self.cls_id, self.sep_id, self.pad_id = special["CLS"], special["SEP"], special["PAD"]
+        self.cls_id, self.sep_id, self.pad_id = (_special(tokenizer, name) for name in ("[CLS]", "[SEP]", "[PAD]"))
         self.fingerprint = sha256(tokenizer.to_str().encode()).hexdigest()
 
     @classmethod
@@ -116,3 +112,10 @@ def by_token_budget(lengths: Sequence[int], budget: int, max_rows: int = 256) ->
         group.append(row)
     if group:
         yield group
+
+
+def _special(tokenizer: Tokenizer, name: str) -> int:
+    token_id: int | None = tokenizer.token_to_id(name)
+    if token_id is None:
+        raise ModelError(f"tokenizer lacks the token {name}; wanted a BERT-family tokenizer")
+    return token_id

@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 import weakref
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -52,13 +51,13 @@ def build_lucene(
 ) -> None:
     """Write the index that Anserini would: Porter stems, English stop words, fields ``id`` and ``contents``.
 
-    Equal documents give equal files, but for the date in ``*.si``. As in Anserini, a document with blank
-    contents is left out. An index that is in ``folder`` already is replaced.
+    In a new folder equal documents give equal files, but for the date in ``*.si``. As in Anserini, a document
+    with blank contents is left out. An index that is in ``folder`` already is replaced.
 
     Args:
         documents: (doc_id, contents), with no doc_id twice.
         folder: made when missing.
-        threads: with more than one the order of documents, and so the files, may differ each time.
+        threads: that analyze and index; with more than one the files may differ each time.
         term_vectors: keep what RM3 needs; makes the index about four times as large.
 
     Raises:
@@ -139,10 +138,8 @@ class LuceneIndex:
         results: list[LuceneResult] = []
         for first in range(0, len(queries), _QUERIES_PER_REQUEST):
             batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
-            answer = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads})
-            found = {number: hits for part in answer["found"] for number, hits in part.items()}
-            cut = set(answer["cut"])
-            results += [LuceneResult(_hits(found[str(number)]), number in cut) for number in range(len(batch))]
+            found = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads})
+            results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
 
     def close(self) -> None:
@@ -179,13 +176,13 @@ class LuceneIndex:
             self._drop()
             self._process = _Process(self.heap_mb)
             try:
-                opened = self._process.ask("open", self._settings, START_TIMEOUT_S)
+                has_term_vectors = self._process.ask("open", self._settings, START_TIMEOUT_S)
             except _RefusedError as exc:
                 self._drop()
                 raise IndexCorruptError(
                     f"Lucene index {self.folder} cannot be opened ({exc}); restore it from a copy or build it again"
                 ) from exc
-            if self._settings["rm3"] and not opened["term_vectors"]:
+            if self._settings["rm3"] and not has_term_vectors:
                 self._drop()
                 raise ConfigError(
                     f"Lucene index {self.folder} has no term vectors, which RM3 needs; "
@@ -253,7 +250,7 @@ class _Process:
             raise
         if "error" in answer:
             raise _RefusedError(answer["error"])
-        return answer
+        return answer["answer"]
 
     def _last_words(self) -> str:
         """How the process ended and the last thing it said."""
@@ -286,11 +283,6 @@ def _check_threads(threads: int) -> None:
 def _clean(text: str) -> str:
     """``text`` with lone surrogates, which are no characters, replaced."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _hits(found: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    scores = array("f", (hit["score"] for hit in found))  # Java printed a float32, shortened
-    return in_run_order(zip((hit["docid"] for hit in found), scores, strict=True))
 
 
 def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

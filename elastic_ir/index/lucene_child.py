@@ -2,14 +2,16 @@
 
 ``elastic_ir.index.lucene`` runs this file as a program of its own, so that a crash, a hang or the heap
 of Java never touches the process that asks. Requests are ``[command, arguments]`` in JSON, answered one by
-one; strings cross to Java as ASCII JSON, since pyjnius mangles some characters and wraps arrays slowly.
+one; lists cross from Java as JSON, since pyjnius wraps them slowly.
 Anserini may log to stdout as it likes: the socket is another file.
 """
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import json
+import math
 import os
 import signal
 import socket
@@ -18,10 +20,11 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
+from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -70,41 +73,39 @@ def _exactly(connection: socket.socket, size: int, deadline: float | None) -> by
 
 
 class Searcher:
-    """Anserini's searcher over one index, for bag-of-words queries under BM25 (and RM3)."""
+    """One index under BM25, searched as Anserini's ``SimpleSearcher`` does, with the same scores.
+
+    That class is asked itself for RM3 only. Else its parts are: it takes 20 microseconds of pyjnius for each
+    hit, and reads each hit's stored document for an id that came with the sort key.
+
+    Threads call methods of the objects made here, never of an object of their own: pyjnius keeps the receiver
+    of a call in the method, which all objects of a class share.
+    """
 
     def __init__(self, folder: str, k1: float, b: float, rm3: bool) -> None:
-        from jnius import autoclass, find_javaclass
+        from jnius import autoclass
 
-        self._settings = folder, k1, b, rm3
-        self._searcher = self._open()
-        self._reader = self._searcher.reader
-        self._analyzer = self._searcher.get_analyzer()
+        self._reader = autoclass("io.anserini.index.IndexReaderUtils").getReader(folder)
+        self._searcher = autoclass("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self._searcher.setSimilarity(autoclass("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
+        by = autoclass("org.apache.lucene.search.SortField")
+        kind = autoclass("org.apache.lucene.search.SortField$Type").STRING_VAL
+        self._order = autoclass("org.apache.lucene.search.Sort")(by.FIELD_SCORE, by("id", kind))
+        self._analyzer = autoclass("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
         self._analyze = autoclass("io.anserini.analysis.AnalyzerUtils").analyze
+        self._split = autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
+        self._build = autoclass("io.anserini.search.query.BagOfWordsQueryGenerator")().buildQuery
         self._term = autoclass("org.apache.lucene.index.Term")
-        self._list = find_javaclass("java.util.ArrayList")
         self._json = autoclass("com.fasterxml.jackson.databind.ObjectMapper")()
-        self._json.configure(autoclass("com.fasterxml.jackson.core.JsonGenerator$Feature").ESCAPE_NON_ASCII, True)
-        stored = self._json.configOverride(find_javaclass("org.apache.lucene.document.Document"))
-        stored.setIsIgnoredType(autoclass("java.lang.Boolean")(True))
+        self._rm3 = self._with_rm3(folder, k1, b) if rm3 else None
         self._pool = ThreadPoolExecutor(_WORKERS)
 
-    def _open(self) -> Any:
+    def _with_rm3(self, folder: str, k1: float, b: float) -> Any:
         from jnius import autoclass
 
-        folder, k1, b, rm3 = self._settings
-        searcher = autoclass("io.anserini.search.SimpleSearcher")(folder)
+        searcher = autoclass("io.anserini.search.SimpleSearcher")(folder, self._split)
         searcher.set_bm25(k1, b)
-        if rm3:
-            searcher.set_rm3(None, 10, 10, 0.5, False, True)
-        return searcher
-
-    @cached_property
-    def _of_terms(self) -> Any:
-        """A searcher that takes terms as they are, for queries that were analyzed to be cut."""
-        from jnius import autoclass
-
-        searcher = self._open()
-        searcher.set_analyzer(autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")())
+        searcher.set_rm3(None, 10, 10, 0.5, False, True)
         return searcher
 
     @property
@@ -115,35 +116,58 @@ class Searcher:
         field = autoclass("io.anserini.index.IndexReaderUtils").getFieldInfo(self._reader).get(_FIELD)
         return field is None or bool(field.hasVectors())
 
-    def search(self, queries: Sequence[str], k: int, threads: int) -> str:
-        """JSON of ``{"found": [{number of the query: [{docid, score}]}], "cut": numbers of shortened queries}``."""
-        numbered = {str(number): query for number, query in enumerate(queries)}
-        # Fewer characters than terms allowed cannot be too many terms.
-        long = {number: self._terms(query) for number, query in numbered.items() if len(query) > MAX_TERMS}
-        cut = {number: self._cut(terms) for number, terms in long.items() if len(terms) > MAX_TERMS}
-        whole = [(number, query) for number, query in numbered.items() if number not in cut]
-        slices = [part for first in range(threads) if (part := whole[first::threads])]
-        found = list(self._pool.map(lambda part: self._found(self._searcher, part, k), slices))
-        found += [self._found(self._of_terms, [shortened], k) for shortened in cut.items()]
-        return f'{{"found": [{",".join(found)}], "cut": {json.dumps([int(number) for number in cut])}}}'
+    def search(self, queries: Sequence[str], k: int, threads: int) -> list[tuple[list[tuple[str, float]], bool]]:
+        """For each query its (doc_id, score), best first, and whether it was cut."""
+        if threads == 1:
+            return [self._found(query, k) for query in queries]
+        slices = [queries[first::threads] for first in range(threads)]
+        found = list(self._pool.map(lambda part: [self._found(query, k) for query in part], slices))
+        return [found[number % threads][number // threads] for number in range(len(queries))]
 
-    def _found(self, searcher: Any, numbered: Sequence[tuple[str, str]], k: int) -> str:
-        numbers, queries = zip(*numbered, strict=True)
-        # Java has one processor here, so this is one thread; more come from the pool.
-        hits = searcher.batch_search(self._strings(queries), self._strings(numbers), k, 1)
-        return str(self._json.writeValueAsString(hits))
+    def _found(self, query: str, k: int) -> tuple[list[tuple[str, float]], bool]:
+        terms = json.loads(self._json.writeValueAsString(self._analyze(self._analyzer, query)))
+        counts = Counter(terms)
+        cut = len(counts) > MAX_TERMS
+        # Joined by spaces and split there again: terms are not analyzed twice.
+        return self._hits(" ".join(self._rarest(counts) if cut else terms), k), cut
 
-    def _strings(self, strings: Sequence[str]) -> Any:
-        return self._json.readValue(json.dumps(strings), self._list)
+    def _hits(self, terms: str, k: int) -> list[tuple[str, float]]:
+        if self._rm3 is not None:
+            return [(hit.docid, hit.score) for hit in self._rm3.search(terms, k)]
+        top = self._searcher.search(self._build(_FIELD, self._split, terms), k, self._order, True)
+        hits = json.loads(self._json.writeValueAsString(top))["scoreDocs"]
+        scores = told_apart(hit["score"] for hit in hits)
+        return [(_text(**hit["fields"][1]), score) for hit, score in zip(hits, scores, strict=True)]
 
-    def _terms(self, query: str) -> Counter[str]:
-        return Counter(self._analyze(self._analyzer, query).toArray())
-
-    def _cut(self, terms: Counter[str]) -> str:
+    def _rarest(self, counts: Counter[str]) -> list[str]:
         """The rarest of the terms that the index has, each as often as in the query."""
-        frequency = {term: self._reader.docFreq(self._term(_FIELD, term)) for term in islice(terms, _LOOKED_UP)}
-        known = sorted((count, term) for term, count in frequency.items() if count)
-        return " ".join(term for _, term in known[:KEPT_TERMS] for _ in range(terms[term]))
+        frequency = {term: self._reader.docFreq(self._term(_FIELD, term)) for term in islice(counts, _LOOKED_UP)}
+        known = sorted((documents, term) for term, documents in frequency.items() if documents)
+        return [term for _, term in known[:KEPT_TERMS] for _ in range(counts[term])]
+
+
+def told_apart(scores: Iterable[float]) -> list[float]:
+    """Round to four decimals, then lower the n-th of equal scores by n millionths, in float32.
+
+    Source: Anserini's ``ScoreTiesAdjusterReranker``, so that trec_eval sees the order of the hits.
+    """
+    rounded = array("f", (math.floor(score * 1e4 + 0.5) / 1e4 for score in array("f", scores)))
+    ties = 0
+    for rank in range(1, len(rounded)):
+        apart = _float32(rounded[rank - 1] - rounded[rank]) > _float32(1e-4)
+        ties = 0 if apart else ties + 1
+        if ties:
+            rounded[rank] -= _float32(_float32(1e-6) * ties)
+    return rounded.tolist()
+
+
+def _float32(number: float) -> float:
+    return ctypes.c_float(number).value
+
+
+def _text(bytes: str, offset: int, length: int, **_: Any) -> str:
+    """The text of a Lucene ``BytesRef``."""
+    return b64decode(bytes)[offset : offset + length].decode()
 
 
 class Writer:
@@ -195,41 +219,39 @@ class Writer:
 
 
 class Commands:
-    """What the parent may ask for; each answers with JSON."""
+    """What the parent may ask for."""
 
     def __init__(self) -> None:
         self._searcher: Searcher | None = None
         self._writer: Writer | None = None
 
-    def open(self, folder: str, k1: float, b: float, rm3: bool) -> str:
+    def open(self, folder: str, k1: float, b: float, rm3: bool) -> bool:
+        """Open an index; whether it has what RM3 needs."""
         self._searcher = Searcher(folder, k1, b, rm3)
-        return json.dumps({"term_vectors": self._searcher.has_term_vectors})
+        return self._searcher.has_term_vectors
 
-    def search(self, queries: list[str], k: int, threads: int) -> str:
+    def search(self, queries: list[str], k: int, threads: int) -> list[tuple[list[tuple[str, float]], bool]]:
         if self._searcher is None:
             raise RuntimeError("search before open")
         return self._searcher.search(queries, k, threads)
 
-    def create(self, folder: str, threads: int, term_vectors: bool) -> str:
+    def create(self, folder: str, threads: int, term_vectors: bool) -> None:
         self._writer = Writer(folder, threads, term_vectors)
-        return "{}"
 
-    def add(self, documents: list[tuple[str, str]]) -> str:
+    def add(self, documents: list[tuple[str, str]]) -> None:
         if self._writer is None:
             raise RuntimeError("add before create")
         self._writer.add(documents)
-        return "{}"
 
-    def commit(self) -> str:
+    def commit(self) -> None:
         if self._writer is None:
             raise RuntimeError("commit before create")
         self._writer.commit()
-        return "{}"
 
 
 def serve(connection: socket.socket, commands: Commands) -> None:
     """Answer requests until the other side is gone."""
-    table: dict[str, Callable[..., str]] = {
+    table: dict[str, Callable[..., Any]] = {
         "open": commands.open,
         "search": commands.search,
         "create": commands.create,
@@ -239,10 +261,10 @@ def serve(connection: socket.socket, commands: Commands) -> None:
     while True:
         command, arguments = json.loads(receive(connection))
         try:
-            answer = table[command](**arguments)
+            answer = {"answer": table[command](**arguments)}
         except Exception as exc:  # the parent is told, whatever it is
-            answer = json.dumps({"error": _one_line(exc)})
-        send(connection, answer.encode("ascii"))
+            answer = {"error": _one_line(exc)}
+        send(connection, json.dumps(answer).encode("ascii"))
 
 
 def _one_line(exc: Exception) -> str:
@@ -265,6 +287,8 @@ def _start_java(jar: str, heap_mb: int) -> None:
         "-XX:+DisplayVMOutputToStderr",
         "-XX:-UsePerfData",
         f"-XX:ErrorFile={tempfile.gettempdir()}/elastic_ir_java_%p.log",
+        # Errors to stderr and nothing else; the full log4j would double the time to start.
+        "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
         "-Dtests.seed=0",  # Lucene draws the ids of segments from it: equal builds give equal files (but *.si)
     )
     import jnius  # noqa: F401 - importing starts Java

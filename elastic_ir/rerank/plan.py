@@ -16,6 +16,7 @@ class Step(NamedTuple):
 
 Plan = tuple[Step, ...]
 
+
 def plan(budget: float, candidates: int, exits: tuple[int, ...], screen: int | None = None) -> Plan:
     """Two steps within a share of the full candidate-layers.
 

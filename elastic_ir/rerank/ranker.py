@@ -53,7 +53,7 @@ class Scored(NamedTuple):
         return np.lexsort((rows, -np.nan_to_num(self.scores), -self.depths))
 
     def final(self) -> NDArray[np.float32]:
-        """Scores ``[N]``, distinct, whose descending order is ``order()``: shallower tiers are moved below deeper ones."""
+        """Scores ``[N]``, distinct, in ``order()`` when descending: shallower tiers are moved below deeper ones."""
         result = np.nan_to_num(self.scores).astype(np.float32)
         bound, depth = np.float32(np.inf), -1
         shift = np.float32(0)
@@ -189,8 +189,12 @@ class ElasticRanker:
             for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
                 if stop():
                     return scored
-                pairs = [pair for row in chunk for pair in carried.pop(row, None) or self._pairs(row, first, candidates[row])]
-                for pair, score in zip(pairs, self._advance(pairs, width, step.depth, precision, batch_tokens), strict=True):
+                pairs = [
+                    pair for row in chunk for pair in carried.pop(row, None) or self._pairs(row, first, candidates[row])
+                ]
+                for pair, score in zip(
+                    pairs, self._advance(pairs, width, step.depth, precision, batch_tokens), strict=True
+                ):
                     if scored.depths[pair.row] < step.depth or score > scored.scores[pair.row]:
                         scored.scores[pair.row], scored.depths[pair.row] = score, step.depth
                     if not last:

@@ -9,9 +9,9 @@ import numpy as np
 
 from elastic_ir.elastic.precision import Precision
 from elastic_ir.errors import InputError
-from elastic_ir.rerank.ranker import ElasticRanker
-from elastic_ir.records import Degradation, Hit, Ranking
 from elastic_ir.level import RerankLevel
+from elastic_ir.records import Degradation, Hit, Ranking
+from elastic_ir.rerank.ranker import ElasticRanker
 from elastic_ir.stage import SearchContext, Stage
 
 logger = logging.getLogger(__name__)

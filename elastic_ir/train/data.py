@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from elastic_ir.errors import DatasetError
 from elastic_ir.train.recipe import ListSource, Recipe, TextSource
 
-
 _DRAWS = 8
 
 
@@ -34,7 +33,7 @@ class Texts:
         self._shares = [source.share for source in recipe.texts]
 
     def batch(self, step: int) -> list[str]:
-        """The ``recipe.batch`` texts of ``step``, alike in length (a window of a larger draw), so that little is padded."""
+        """The ``recipe.batch`` texts of ``step``, alike in length (a window of a larger draw): little is padded."""
         random = Random(f"{self.recipe.seed}:{step}")
         chosen = random.choices(range(len(self._texts)), self._shares, k=self.recipe.batch * _DRAWS)
         drawn = sorted((self._draw(source, random) for source in chosen), key=lambda text: (len(text), text))

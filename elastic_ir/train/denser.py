@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
 from elastic_ir.elastic.checkpoint import Checkpoint

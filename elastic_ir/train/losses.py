@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -33,6 +33,6 @@ def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Squared error of hidden states ``[B, L, H]`` relative to the teacher's size; ``mask`` ``[B, L]`` is 1 for tokens."""
+    """Squared error of hidden states ``[B, L, H]`` over the teacher's size; ``mask`` ``[B, L]`` is 1 for tokens."""
     weight = mask[..., None].to(teacher.dtype)
     return ((student - teacher).square() * weight).sum() / (teacher.square() * weight).sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +29,10 @@ STATE, LOG = "state.safetensors", "log.jsonl"
 class Objective(Protocol):
     """What differs between recipes."""
 
-    teacher: nn.Module
-    student: nn.Module
-
+    @property
+    def teacher(self) -> nn.Module: ...
+    @property
+    def student(self) -> nn.Module: ...
     @property
     def config(self) -> ElasticConfig: ...
     @property
@@ -118,7 +118,7 @@ class _Run:
             targets = objective.targets(batch)
             for subnet in self.sample(step):
                 loss = objective.loss(batch, targets, subnet)
-                loss.backward()
+                torch.autograd.backward(loss)
                 losses[str(subnet)] = loss.item()
         if not all(map(_finite, losses.values())):
             raise ConfigError(f"step {step}: loss is not finite ({losses}); lower learning_rate")
@@ -158,7 +158,7 @@ class _Run:
                     tensors[f"{key}.{name}"] = self.optimizer.state[p][key]
         part = self.output / f"{STATE}.part"
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"step": str(self.step)})
-        os.replace(part, self.output / STATE)
+        part.replace(self.output / STATE)
 
     def _read_state(self) -> dict[str, Tensor] | None:
         from safetensors import safe_open

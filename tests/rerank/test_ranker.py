@@ -40,10 +40,12 @@ def alone(ranker: ElasticRanker, depth: int, width: float = 1.0) -> np.ndarray:
     tokens = ranker.tokens
     query, *documents = tokens.ids([QUERY, *DOCUMENTS], 30)
     with torch.inference_mode():
-        return np.array([
-            ranker.model(tokens.pad([tokens.pair(query, d)], [len(query) + 2]), Subnet(width, depth)).item()
-            for d in documents
-        ])
+        return np.array(
+            [
+                ranker.model(tokens.pad([tokens.pair(query, d)], [len(query) + 2]), Subnet(width, depth)).item()
+                for d in documents
+            ]
+        )
 
 
 @pytest.mark.parametrize(("depth", "width"), [(1, 1.0), (2, 0.5), (4, 1.0), (4, 0.25)])

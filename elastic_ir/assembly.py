@@ -1,0 +1,159 @@
+"""From a configuration to stages over an open index; every mismatch is found here, before any query."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from elastic_ir.config import PipelineConfig
+from elastic_ir.datasets import load
+from elastic_ir.dense import ElasticDenser
+from elastic_ir.errors import ConfigError, ElasticIRError, IndexMismatchError, ModelError, SubnetError
+from elastic_ir.index import Generation, open_index
+from elastic_ir.index.lucene import LuceneIndex
+from elastic_ir.level import Level
+from elastic_ir.library import STORED_TOKENS, cached
+from elastic_ir.rerank import ElasticRanker, Rerank
+from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback
+from elastic_ir.stage import Fusion, Stage
+
+logger = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    """What a pipeline is made of.
+
+    ``level`` is that of an idle pipeline; ``retrievers`` are those a level may name; ``models`` maps role
+    to fingerprint.
+    """
+
+    config: PipelineConfig
+    stage: Stage
+    level: Level
+    retrievers: frozenset[str]
+    generation: Generation
+    lucene: LuceneIndex | None
+    denser: ElasticDenser | None
+    models: dict[str, str]
+
+    def check(self, level: Level) -> None:
+        """Refuse a level these parts cannot run.
+
+        Raises:
+            SubnetError: naming what the level needs.
+        """
+        if level.retriever not in self.retrievers:
+            known = ", ".join(sorted(self.retrievers))
+            raise SubnetError(f"level {level} needs retriever {level.retriever!r}; this pipeline has {known}")
+        if level.subnet is not None and self.denser is not None:
+            self.denser.config.resolve(level.subnet)
+        if level.rerank is None:
+            return
+        if self.config.reranker is None:
+            raise SubnetError(f"level {level} reranks; this pipeline has no reranker")
+        if level.rerank.candidates > self.config.candidates:
+            raise SubnetError(f"level {level} reranks more than the {self.config.candidates} candidates retrieved")
+
+    def close(self) -> None:
+        """End the child process and let go of the index."""
+        self.stage.close()
+        if self.lucene is not None:
+            self.lucene.close()
+        self.generation.close()
+
+
+def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
+    """Load models, open the index (or build the cached one) and join the stages.
+
+    Raises:
+        ConfigError, DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: each
+            before any query.
+    """
+    denser, failure = _denser(config)
+    ranker = ElasticRanker.from_pretrained(config.reranker.model) if config.reranker else None
+    generation = _generation(config, denser, progress)
+    lucene, bm25 = None, None
+    if generation.lucene_path is not None:
+        settings = config.bm25
+        lucene = LuceneIndex(generation.lucene_path, k1=settings.k1, b=settings.b, rm3=settings.rm3)
+        bm25 = BM25Retriever(lucene, config.candidates)
+    level = config.level(denser.config.full if denser else None)
+    stage = _retriever(config, level, denser, failure, generation, bm25)
+    if ranker is not None and level.rerank is not None:
+        stage = stage >> Rerank(ranker, _token_ids(generation, ranker), level.rerank, config.precision)
+    retrievers = frozenset({config.retriever} | ({"bm25"} if bm25 is not None and config.fallback else set()))
+    models = {"denser": denser.fingerprint} if denser else {}
+    models |= {"ranker": ranker.fingerprint} if ranker else {}
+    return Parts(config, stage, level, retrievers, generation, lucene, denser, models)
+
+
+def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ElasticIRError | None]:
+    """The denser, or why BM25 must stand in for it."""
+    if not config.wants_vectors:
+        return None, None
+    try:
+        return ElasticDenser.from_pretrained(config.denser.model), None
+    except ModelError as exc:
+        if not config.fallback:
+            raise
+        logger.warning("BM25 answers: %s", exc)
+        return None, exc
+
+
+def _generation(config: PipelineConfig, denser: ElasticDenser | None, progress: bool | None) -> Generation:
+    if config.index is not None:
+        return open_index(Path(config.index))
+    if config.dataset is None:
+        raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
+    return cached(load(config.dataset, config.split), denser, config.denser, config.precision, progress)
+
+
+def _retriever(
+    config: PipelineConfig,
+    level: Level,
+    denser: ElasticDenser | None,
+    failure: ElasticIRError | None,
+    generation: Generation,
+    bm25: Stage | None,
+) -> Stage:
+    if not config.wants_vectors:
+        return _present(bm25, "BM25", generation)
+    if denser is not None and generation.dense is None:
+        failure = IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it again with a model")
+    if failure is None and denser is not None and generation.dense is not None:
+        generation.dense.check(denser.card())
+        denser.config.resolve(level.subnet)
+        primary: Stage = DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
+        if config.retriever == "hybrid":
+            weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
+            branches = [primary, _present(bm25, "BM25", generation)]
+            primary = Fusion(branches, method=config.fusion.method, weights=weights)
+        return Fallback(primary, bm25) if config.fallback and bm25 is not None else primary
+    failure = failure or ModelError("no denser")
+    if not config.fallback or bm25 is None:
+        raise failure
+    return Fallback(_failing(failure), bm25)
+
+
+def _failing(error: Exception) -> Callable[[], Stage]:
+    def missing() -> Stage:
+        raise error
+
+    return missing
+
+
+def _present(stage: Stage | None, name: str, generation: Generation) -> Stage:
+    if stage is None:
+        raise IndexMismatchError(f"index {generation.path.parent} holds no {name} side; build it again")
+    return stage
+
+
+def _token_ids(generation: Generation, ranker: ElasticRanker) -> Callable[[Sequence[str]], list[Sequence[int]]]:
+    """Stored token ids where the index was built with this tokenizer; otherwise texts are tokenized per query."""
+    store, documents, tokens = generation.tokens, generation.documents, ranker.tokens
+    if store is not None and store.tokenizer_fingerprint == tokens.fingerprint:
+        return lambda doc_ids: [store.tokens(doc_id).tolist() for doc_id in doc_ids]
+    logger.info("the index has no token ids of this ranker's tokenizer: documents are tokenized at query time")
+    return lambda doc_ids: list(tokens.ids([documents.text(doc_id) for doc_id in doc_ids], STORED_TOKENS))

@@ -1,0 +1,145 @@
+"""The command line as a stranger meets it: answers, one-line errors, exit codes, a quick start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from elastic_ir.cli import app, main
+from elastic_ir.errors import ElasticIRError
+
+HEAVY = ("torch", "faiss", "numba", "jnius", "transformers", "ranx", "numpy")
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and error of one command, as ``main`` gives them."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, ElasticIRError):
+        return result.exception.exit_code, result.stdout, f"error: {result.exception}\n"
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, cross_encoder_folder: Path) -> dict[str, str]:
+    """A BEIR folder, an index of it and a pipeline file."""
+    folder = tmp_path_factory.mktemp("cli")
+    data = folder / "six"
+    (data / "qrels").mkdir(parents=True)
+    texts = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea"]
+    (data / "corpus.jsonl").write_text(
+        "".join(json.dumps({"_id": f"d{i}", "text": t}) + "\n" for i, t in enumerate(texts))
+    )
+    (data / "queries.jsonl").write_text(
+        '{"_id": "q1", "text": "cat on the mat"}\n{"_id": "q2", "text": "fish in the sea"}\n'
+    )
+    (data / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td0\t1\nq2\td3\t1\n")
+    config = folder / "pipeline.yaml"
+    config.write_text(yaml.safe_dump({
+        "retriever": "dense", "candidates": 4, "precision": "fp32", "denser": {"model": str(bert_folder)},
+        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
+    }))  # fmt: skip
+    code, out, err = call("index", "-d", str(data), "-m", str(bert_folder), "-o", str(folder / "index"))
+    assert code == 0, err
+    assert "4 documents" in out
+    return {"data": str(data), "index": str(folder / "index"), "pipeline": str(config), "folder": str(folder)}
+
+
+def test_help_and_import_are_light() -> None:
+    code = f"import sys, elastic_ir, elastic_ir.cli; sys.exit(any(name in sys.modules for name in {HEAVY!r}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "elastic_ir.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - started < 20  # a bound against hanging, not a speed test
+    for command in ("demo", "index", "search", "run", "evaluate", "train", "verify", "doctor", "config"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["demo", "index", "search", "run", "evaluate", "train", "verify", "doctor"])
+def test_every_command_has_an_example(command: str) -> None:
+    assert "Example: elastic-ir" in call(command, "--help")[1]
+
+
+def test_search_run_evaluate_verify(built: dict[str, str], tmp_path: Path) -> None:
+    code, out, _ = call("search", built["pipeline"], "cat on the mat", "--index", built["index"], "-k", "2", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert len(answer["hits"]) == 2
+    assert answer["level"] == "dense:w1.00-d4+rerank:w1.00:4@1.00"
+    runs = []
+    for level in ("bm25", "dense:w0.50-d2"):
+        runs.append(str(tmp_path / f"{level.split(':')[0]}.trec"))
+        code, out, err = call(
+            "run", built["pipeline"], "-d", built["data"], "--index", built["index"], "--level", level, "-o", runs[-1]
+        )
+        assert code == 0, err
+    table, report = tmp_path / "table.json", tmp_path / "report.html"
+    code, out, err = call("evaluate", "-d", built["data"], *runs, "-o", str(table), "--report", str(report))
+    assert code == 0, err
+    assert json.loads(table.read_text())["means"]["bm25"]["ndcg@10"] == 1.0
+    assert "fish in the sea" in report.read_text() or report.stat().st_size > 1000
+    assert call("verify", built["index"])[0] == 0
+
+
+def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("retreiver: dense\n")
+    huge = tmp_path / "queries.tsv"
+    huge.write_text(f"q1\t{'x' * 1_000_000}\n")
+    pipeline, index = built["pipeline"], built["index"]
+    cases = [
+        (["search", pipeline, "cat", "--index", str(tmp_path / "none")], 3, "none"),
+        (["search", str(bad), "cat", "--index", index], 2, "did you mean 'retriever'"),
+        (["search", pipeline, " ", "--index", index], 2, "empty"),
+        (["search", pipeline, "cat", "-k", "0", "--index", index], 2, "k is 0"),
+        (["search", pipeline, "cat", "--level", "dense:w9", "--index", index], 2, "wanted"),
+        (["search", pipeline, "cat", "-d", "no/such/dataset"], 2, "no/such/dataset"),
+        (["run", pipeline, "--queries", str(huge), "--index", index, "-o", str(tmp_path / "r.trec")], 2, "line 1"),
+        (["index", "-d", built["data"], "-m", "no-such-model", "-o", str(tmp_path / "i")], 3, "no-such-model"),
+        (["index", "-o", str(tmp_path / "i")], 2, "no dataset"),
+        (["evaluate", "-d", built["data"], str(tmp_path / "absent.trec")], 2, "absent.trec"),
+        (["verify", str(tmp_path)], 3, str(tmp_path)),
+        (["train", str(tmp_path / "absent.yaml")], 2, "absent.yaml"),
+    ]
+    for arguments, wanted_code, message in cases:
+        code, out, err = call(*arguments)
+        assert code == wanted_code, (arguments, err)
+        assert message in err, arguments
+        assert err.count("\n") == 1, (arguments, err)
+        assert not out
+    assert not (tmp_path / "r.trec").exists()
+
+
+def test_a_damaged_index_is_refused_by_name(built: dict[str, str], bert_folder: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    assert call("index", "-d", built["data"], "-m", str(bert_folder), "-o", str(index))[0] == 0
+    vectors = next(index.glob("gen-*/faiss.index"))
+    damaged = bytearray(vectors.read_bytes())
+    damaged[-5] ^= 1
+    vectors.write_bytes(damaged)
+    code, _, err = call("search", built["pipeline"], "cat", "--index", str(index))
+    assert code == 3
+    assert "faiss.index" in err
+    assert call("verify", str(index))[0] == 3
+
+
+def test_main_turns_errors_into_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["elastic-ir", "verify", "/nonexistent"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 3
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_schema_and_check(built: dict[str, str]) -> None:
+    assert "reranker" in json.loads(call("config", "schema")[1])["properties"]
+    assert yaml.safe_load(call("config", "check", built["pipeline"])[1])["candidates"] == 4

@@ -1,0 +1,147 @@
+"""Training: batches by seed and step, subnets by strategy, a killed run that ends the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from elastic_ir.elastic import ElasticLM, load_checkpoint
+from elastic_ir.errors import ConfigError, DatasetError
+from elastic_ir.subnet import Subnet
+from elastic_ir.train import Recipe, read_recipe, train
+from elastic_ir.train.data import Lists, Texts
+from elastic_ir.train.recipe import Sampling
+from elastic_ir.train.sampling import strategy
+from elastic_ir.train.trainer import schedule
+
+SENTENCES = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea", "cat and dog"]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"query": text}) + "\n" for text in SENTENCES))
+    return path
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    path = tmp_path / "lists.jsonl"
+    rows = [{"query": f"where is {text}", "candidates": SENTENCES[:4]} for text in SENTENCES]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def denser_recipe(folder: Path, data: Path, output: Path, **changes: Any) -> Recipe:
+    given = {
+        "kind": "denser", "teacher": str(folder), "output": str(output), "texts": [{"path": str(data)}], "batch": 4,
+        "max_tokens": 16, "steps": 8, "warmup": 2, "cooldown": 2, "learning_rate": 1e-2, "average": 0.5, "threads": 1,
+        "precision": "fp32", "save_every": 2, "importance_batches": 1,
+        "sampling": {"strategy": "sandwich", "depths": [2, 4], "random": 1},
+    }  # fmt: skip
+    return Recipe.model_validate(given | changes)
+
+
+def distance(folder: Path, teacher: Path, subnet: Subnet) -> float:
+    """1 - cosine of a subnet's vectors to the teacher's."""
+    models = []
+    for name in (folder, teacher):
+        checkpoint = load_checkpoint(name)
+        model = ElasticLM(checkpoint.config)
+        model.load_state_dict(checkpoint.state)
+        models.append(model)
+    tokens = checkpoint.tokens
+    batch = tokens.pad([tokens.single(ids) for ids in tokens.ids(SENTENCES, 14)])
+    with torch.no_grad():
+        found, wanted = models[0](batch, subnet)[:, 0], models[1](batch)[:, 0]
+    return float(1 - torch.cosine_similarity(found, wanted).mean())
+
+
+def test_a_small_subnet_comes_closer_to_the_teacher(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    subnet = Subnet(0.5, 2)
+    untrained = train(denser_recipe(bert_folder, texts, tmp_path / "a", steps=1, learning_rate=1e-9))
+    trained = train(denser_recipe(bert_folder, texts, tmp_path / "b", steps=60, learning_rate=5e-3))
+    assert distance(untrained, bert_folder, Subnet(1.0, 4)) < 1e-5
+    assert distance(trained, bert_folder, subnet) < 0.5 * distance(untrained, bert_folder, subnet)
+    assert "w0.50-d2" in load_checkpoint(trained).config.trained
+
+
+def test_every_exit_of_a_ranker_learns(cross_encoder_folder: Path, lists: Path, tmp_path: Path) -> None:
+    recipe = denser_recipe(
+        cross_encoder_folder, lists, tmp_path / "run", kind="ranker", texts=[], lists=[{"path": str(lists)}], steps=40,
+        exits=[1, 2, 4], temperature=1.0, sampling={"strategy": "sandwich", "depths": [4]},
+    )  # fmt: skip
+    folder = train(recipe)
+    assert load_checkpoint(folder).config.exits == (1, 2, 4)
+    losses = [json.loads(line)["losses"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    for name in ("w1.00-d4", "w0.25-d4"):
+        assert losses[-1][name] < 0.7 * losses[0][name]
+
+
+def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, os\nfrom elastic_ir.train import Recipe, train\n"
+        "recipe = Recipe.model_validate_json(sys.argv[1])\n"
+        "train(recipe, lambda step, _: os._exit(137) if step == int(sys.argv[2]) else None)"
+    )
+    sums = []
+    for name, kills in (("whole", [99]), ("killed", [3, 5, 99])):
+        recipe = denser_recipe(bert_folder, texts, tmp_path / name)
+        for kill in kills:
+            done = subprocess.run(
+                [sys.executable, "-c", code, recipe.model_dump_json(), str(kill)], capture_output=True
+            )
+            assert done.returncode == (0 if kill == 99 else 137), done.stderr
+        weights = tmp_path / name / "checkpoint" / "model.safetensors"
+        sums.append(hashlib.sha256(weights.read_bytes()).hexdigest())
+    assert sums[0] == sums[1]
+
+
+def test_batches_depend_on_seed_and_step_only(bert_folder: Path, texts: Path, lists: Path, tmp_path: Path) -> None:
+    recipe = denser_recipe(bert_folder, texts, tmp_path, lists=[{"path": str(lists)}])
+    assert Texts(recipe).batch(7) == Texts(recipe).batch(7)
+    assert Lists(recipe).batch(3) == Lists(recipe).batch(3)
+    assert Texts(recipe).batch(7) != Texts(recipe.model_copy(update={"seed": 1})).batch(7)
+    five = [item for step in range(5) for item in Lists(recipe).batch(step)]
+    assert all(five.count(item) == 4 for item in five)
+
+
+def test_strategies(bert_folder: Path) -> None:
+    config = load_checkpoint(bert_folder).config
+    sandwich = strategy(Sampling(widths=(1.0, 0.5, 0.25), depths=(2, 4), random=2, full_every=2), config, 0)
+    for step in range(20):
+        chosen = sandwich(step)
+        assert (config.full in chosen) == (step % 2 == 0)
+        assert chosen[-1] == Subnet(0.25, 2)
+        assert len(chosen) == 3 + (step % 2 == 0)
+        assert chosen == sandwich(step)
+    fixed = strategy(Sampling(strategy="fixed", subnets=("w0.50-d2",)), config, 0)
+    assert fixed(1) == [config.full, Subnet(0.5, 2)]
+
+
+def test_the_learning_rate_rises_holds_and_falls() -> None:
+    rates = [schedule(step, 100, 10, 20) for step in range(100)]
+    assert rates[0] < rates[5] < rates[10] == 1
+    assert rates[50] == 1
+    assert 0 < rates[-1] < 0.06
+
+
+def test_bad_recipes_and_data(tmp_path: Path, bert_folder: Path, texts: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("kind: denser\nteacher: x\noutput: y\nsteps: 0\n")
+    with pytest.raises(ConfigError, match="steps"):
+        read_recipe(path)
+    with pytest.raises(ConfigError, match="cannot read recipe"):
+        read_recipe(tmp_path / "absent.yaml")
+    texts.write_text(texts.read_text() + "not json\n")
+    with pytest.raises(DatasetError, match="line 6"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "out"))
+    with pytest.raises(DatasetError, match="absent"):
+        train(denser_recipe(bert_folder, tmp_path / "absent.jsonl", tmp_path / "out"))
