@@ -30,4 +30,4 @@ fix: $(READY)  ## format and repair what can be repaired
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)  ## the quality table of all collections found in $$ELASTIC_IR_DATA
-	$(BIN)/python benchmarks/collections.py
+	$(BIN)/python benchmarks/quality.py

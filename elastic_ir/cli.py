@@ -40,7 +40,7 @@ def demo(
         "runs/demo"
     ),
 ) -> None:
-    """The main job: index this Python's docstrings, search, evaluate, 32 searches at once.
+    """Index this Python's docstrings, search, evaluate, 32 searches at once: the main job.
 
     Example: elastic-ir demo
     """
@@ -82,9 +82,8 @@ def index(
         settings |= {"model": model, "document_subnet": str(denser.config.resolve(chosen))}
     generation = build(load(str(name), split or given.get("split", "test")), output, denser, DenserConfig(**settings))
     manifest = generation.manifest
-    _say(
-        f"{output}: generation {generation.number}, {manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB"
-    )
+    size = f"{manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB"
+    _say(f"{output}: generation {generation.number}, {size}")
     generation.close()
 
 
@@ -111,6 +110,8 @@ def search(
     if as_json:
         _say(json.dumps(_as_json(hits), ensure_ascii=False, indent=2))
     else:
+        from elastic_ir.terminal import show
+
         show(hits)
 
 
@@ -160,6 +161,7 @@ def evaluate(
     from elastic_ir.evaluate import evaluate as evaluate_runs
     from elastic_ir.evaluate import read_metadata, read_qrels, read_run, write_report
     from elastic_ir.evaluate.files import replacing
+    from elastic_ir.terminal import console
 
     if (qrels is None) == (dataset is None):
         raise InputError("wanted exactly one of --dataset D and --qrels FILE")
@@ -177,7 +179,7 @@ def evaluate(
         texts = {query.query_id: query.text for query in source.queries()} if source else None
         found = {n: m for n, p in zip(names, runs, strict=True) if (m := _metadata(read_metadata, p)) is not None}
         write_report(result, report, f"Evaluation on {dataset or qrels}", texts, found)
-    _console().print(result.to_table())
+    console().print(result.to_table())
 
 
 @app.command()
@@ -268,20 +270,6 @@ def options(
         raise typer.Exit
 
 
-def show(hits: Hits) -> None:
-    """Print hits for people."""
-    console = _console()
-    for rank, hit in enumerate(hits, 1):
-        text = " ".join(hit.text.split())
-        console.print(f"{rank:>3}  {hit.score:8.3f}  [bold]{_escape(hit.doc_id)}[/bold]  {_escape(text[:100])}")
-    stages = ", ".join(f"{name} {ms:.0f}" for name, ms in hits.stage_ms.items())
-    console.print(f"[dim]level {hits.level}, {hits.latency_ms:.0f} ms ({_escape(stages)})[/dim]")
-    if hits.degraded:
-        console.print(
-            f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {_escape(hits.degraded.detail)}[/yellow]"
-        )
-
-
 def main() -> None:
     """Entry point: errors of ours are one line and an exit code, never a traceback."""
     try:
@@ -346,18 +334,6 @@ def _as_json(hits: Hits) -> dict[str, Any]:
         "generation": hits.generation,
         "hits": [hit._asdict() for hit in hits],
     }
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _say(text: str) -> None:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from elastic_ir.cli import show
 from elastic_ir.config import read_config
 from elastic_ir.datasets import Dataset, load
 from elastic_ir.evaluate import evaluate, read_run
 from elastic_ir.pipeline import DEFAULT, Hits, Pipeline
 from elastic_ir.runs import write
+from elastic_ir.terminal import console, show
 
 QUESTIONS = ("read a csv file", "run another program and get its output", "how do I round a number to two digits?")
 QUERY_SETS = ("pydocs/questions", "pydocs/known-items")
@@ -31,27 +31,25 @@ class Served(NamedTuple):
 
 def run_demo(output: Path) -> None:
     """Index, search, evaluate, and search under load; files go to ``output``."""
-    from rich.console import Console
-
-    console = Console()
+    out = console()
     output.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    console.rule("[bold]1. Index and search this Python's docstrings")
+    out.rule("[bold]1. Index and search this Python's docstrings")
     with Pipeline.from_config() as pipeline:
-        console.print(f"index ready after {time.perf_counter() - started:.0f} s")
+        out.print(f"index ready after {time.perf_counter() - started:.0f} s")
         for question in QUESTIONS:
-            console.print(f"\n[bold cyan]{question}")
+            out.print(f"\n[bold cyan]{question}")
             show(pipeline.search(question, k=3))
-        console.print()
-        console.rule("[bold]2. TREC runs and their evaluation")
+        out.print()
+        out.rule("[bold]2. TREC runs and their evaluation")
         for name in QUERY_SETS:
-            console.print(_evaluated(name, output))
-        console.rule(f"[bold]3. Load: up to {CONCURRENT} searches at once")
+            out.print(_evaluated(name, output))
+        out.rule(f"[bold]3. Load: up to {CONCURRENT} searches at once")
         served = _under_load(pipeline, [query.text for query in load("pydocs/questions").queries()])
-    console.print(_load_table(served))
+    out.print(_load_table(served))
     picture = output / "load.png"
     _plot(served, picture)
-    console.print(f"runs, metadata and picture: {output} ({picture.name})")
+    out.print(f"runs, metadata and picture: {output} ({picture.name})")
 
 
 def variants() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,49 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "of", "in", "and", "cat", "dog", "bird", "fish", "sat", "ran", "flew", "swam", "on", "mat", "tree", "sea", "sky", "read", "write", "file", "data", "query", ":", "what", "where", "is", ".", ",", "?", "##s", "##ing", "small", "big", "red", "blue"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "a",
+    "of",
+    "in",
+    "and",
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "sat",
+    "ran",
+    "flew",
+    "swam",
+    "on",
+    "mat",
+    "tree",
+    "sea",
+    "sky",
+    "read",
+    "write",
+    "file",
+    "data",
+    "query",
+    ":",
+    "what",
+    "where",
+    "is",
+    ".",
+    ",",
+    "?",
+    "##s",
+    "##ing",
+    "small",
+    "big",
+    "red",
+    "blue",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +122,8 @@ def six_documents(tmp_path: Path) -> Path:
     (folder / "corpus.jsonl").write_text(
         "".join(f'{{"_id": "d{i}", "title": "", "text": "{text}"}}\n' for i, text in enumerate(texts))
     )
-    (folder / "queries.jsonl").write_text(
-        '{"_id": "q1", "text": "cat on mat"}\n{"_id": "q2", "text": "where is the fish"}\n{"_id": "q3", "text": "red tree"}\n'
-    )
+    queries = {"q1": "cat on mat", "q2": "where is the fish", "q3": "red tree"}
+    (folder / "queries.jsonl").write_text("".join(f'{{"_id": "{i}", "text": "{t}"}}\n' for i, t in queries.items()))
     (folder / "qrels" / "test.tsv").write_text(
         "query-id\tcorpus-id\tscore\nq1\td0\t2\nq1\td4\t1\nq2\td3\t1\nq3\td5\t1\n"
     )

@@ -1,6 +1,6 @@
 """Pack a finished (or interrupted) training run as a bundled int8 checkpoint.
 
-    python benchmarks/recipes/bundle.py benchmarks/recipes/denser-small.yaml elastic_ir/models/elastic-denser-small
+python benchmarks/recipes/bundle.py benchmarks/recipes/denser-small.yaml elastic_ir/models/elastic-denser-small
 """
 
 from __future__ import annotations
