@@ -1,6 +1,6 @@
 """Model cards of the bundled checkpoints, with the figures that the benchmarks stored.
 
-    python benchmarks/cards.py
+python benchmarks/cards.py
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {
     "elastic-denser-small": (
         "BAAI/bge-small-en-v1.5", "MIT", "denser-small", "quality",
-        "Texts: titles and random spans of arXiv (CC0), ACL anthology, Debian packages, MedQuAD and film articles, and the "
-        "questions of query-wellformedness. No query or judgment of any collection below.",
+        "Texts: titles and random spans of arXiv (CC0), ACL anthology, Debian packages, MedQuAD and film articles, "
+        "and the questions of query-wellformedness. No query or judgment of any collection below.",
     ),
     "elastic-ranker-small": (
         "cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "ranker-small", "ranker",
-        "Lists: titles and the questions of query-wellformedness, each with TF-IDF hard negatives and a random passage of "
-        "arXiv, MedQuAD, film articles, Debian packages and the ACL anthology, scored by the teacher.",
+        "Lists: titles and the questions of query-wellformedness, each with TF-IDF hard negatives and a random passage "
+        "of arXiv, MedQuAD, film articles, Debian packages and the ACL anthology, scored by the teacher.",
     ),
 }  # fmt: skip
 
@@ -41,9 +41,12 @@ def card(name: str) -> str:
     exits = f"Exits with a score head: {', '.join(map(str, config.exits))}.\n\n" if config.exits else ""
     return (
         f"# {name}\n\n"
-        f"Elastic encoder of elastic_ir: {config.num_layers} layers, {config.hidden_size} wide, weights as int8 with one "
-        f"scale a row. Started from and taught by [{teacher}](https://huggingface.co/{teacher}) ({licence}; see NOTICE).\n\n"
-        f"Recipe: `benchmarks/recipes/{recipe}.yaml`. {data}\n\n{exits}Sub-networks trained:\n\n" + "\n".join(rows) + "\n\n"
+        f"Elastic encoder of elastic_ir: {config.num_layers} layers, {config.hidden_size} wide, weights as int8 with "
+        f"one scale a row. Started from and taught by [{teacher}](https://huggingface.co/{teacher}) ({licence}; see "
+        "NOTICE).\n\n"
+        f"Recipe: `benchmarks/recipes/{recipe}.yaml`. {data}\n\n{exits}Sub-networks trained:\n\n"
+        + "\n".join(rows)
+        + "\n\n"
         f"## Measured\n\n`{command}`:\n\n{table}"
     )
 

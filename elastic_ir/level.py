@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from elastic_ir.errors import SubnetError, nearest
-from elastic_ir.subnet import Subnet
+from elastic_ir.subnet import Subnet, printed_share
 
 RETRIEVERS = ("bm25", "dense", "hybrid")
 _RERANK = re.compile(r"rerank:w(\d\.\d{1,4}):(\d{1,5})@(\d\.\d{1,4})")
@@ -20,7 +20,7 @@ class RerankLevel(NamedTuple):
     budget: float
 
     def __str__(self) -> str:
-        return f"rerank:w{self.width:.2f}:{self.candidates}@{self.budget:.2f}"
+        return f"rerank:w{printed_share(self.width)}:{self.candidates}@{printed_share(self.budget)}"
 
 
 class Level(NamedTuple):

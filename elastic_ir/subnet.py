@@ -53,6 +53,10 @@ class Subnet(NamedTuple):
         return min(full, multiples * FFN_MULTIPLE)
 
     def __str__(self) -> str:
-        width = f"{self.width:.4f}".rstrip("0")
-        whole, _, fraction = width.partition(".")
-        return f"w{whole}.{fraction:0<2}-d{self.depth}"
+        return f"w{printed_share(self.width)}-d{self.depth}"
+
+
+def printed_share(share: float) -> str:
+    """A share with two to four decimals: ``0.50``, ``0.125``."""
+    whole, _, fraction = f"{share:.4f}".rstrip("0").partition(".")
+    return f"{whole}.{fraction:0<2}"

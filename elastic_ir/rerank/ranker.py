@@ -42,10 +42,15 @@ class RankerSettings(BaseModel):
 
 
 class Scored(NamedTuple):
-    """Raw scores ``[N]`` float32 (NaN where none ran) and the depth each was made at ``[N]`` (0 where none ran)."""
+    """What a plan gave.
+
+    ``scores`` ``[N]`` float32 raw (NaN where none ran), ``depths`` ``[N]`` layers each was made at (0 where none
+    ran), ``stopped`` True when the plan was not run to its end.
+    """
 
     scores: NDArray[np.float32]
     depths: NDArray[np.int32]
+    stopped: bool = False
 
     def order(self) -> NDArray[np.int64]:
         """Rows, best first: deeper tiers above; within one by score; unscored ones last, in the order given."""
@@ -188,7 +193,7 @@ class ElasticRanker:
             last = number == len(steps) - 1
             for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
                 if stop():
-                    return scored
+                    return scored._replace(stopped=True)
                 pairs = [
                     pair for row in chunk for pair in carried.pop(row, None) or self._pairs(row, first, candidates[row])
                 ]

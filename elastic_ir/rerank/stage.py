@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ class Rerank(Stage):
 
     The level in the context, when it has a rerank part, replaces the stage's own settings; a level
     without one skips the stage. A ranker that fails leaves the order as it was, declared.
+
+    Searches take turns at the ranker, each with all of torch's threads: side by side they would only
+    get in each other's way.
     """
 
     name = "rerank"
@@ -37,6 +41,7 @@ class Rerank(Stage):
         precision: Precision = "fp32",
     ) -> None:
         self.ranker, self.tokens_of, self.settings, self.precision = ranker, tokens_of, settings, precision
+        self._turn = threading.Lock()
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
         settings = self.settings if context.level is None else context.level.rerank
@@ -49,25 +54,28 @@ class Rerank(Stage):
         if not head:
             return ranking
         try:
-            scored = self.ranker.score_candidates(
-                ranking.query.text,
-                self.tokens_of([hit.doc_id for hit in head]),
-                settings.width,
-                self.ranker.plan(settings.budget, len(head)),
-                precision=self.precision,
-                stop=lambda: context.expired,
-            )
+            tokens = self.tokens_of([hit.doc_id for hit in head])
+            plan = self.ranker.plan(settings.budget, len(head))
+            with self._turn:
+                scored = self.ranker.score_candidates(
+                    ranking.query.text,
+                    tokens,
+                    settings.width,
+                    plan,
+                    precision=self.precision,
+                    stop=lambda: context.expired,
+                )
         except InputError:
             raise
         except Exception as exc:
             logger.warning("reranker failed, retriever order kept: %s", exc)
             return _degraded(ranking, Degradation("ranker_down", self.name, str(exc)))
-        final = scored.final()
-        if not np.isfinite(final).all():
+        if not np.isfinite(scored.scores[scored.depths > 0]).all():
             return _degraded(ranking, Degradation("ranker_down", self.name, "a score is not finite"))
+        final = scored.final()
         hits = [head[row]._replace(score=float(final[row])) for row in scored.order()]
         reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
-        if context.expired:
+        if scored.stopped:
             done = int((scored.depths > 0).sum())
             return _degraded(reranked, Degradation("deadline", self.name, f"{done} of {len(head)} candidates scored"))
         return reranked

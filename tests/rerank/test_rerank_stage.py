@@ -1,0 +1,48 @@
+"""The rerank stage keeps every stage's contract, and never loses an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract import check_stage
+
+from elastic_ir.level import Level, RerankLevel
+from elastic_ir.records import Hit, Query, Ranking
+from elastic_ir.rerank import ElasticRanker, Rerank, Scored
+from elastic_ir.stage import SearchContext
+
+TEXTS = {"d1": "the cat sat", "d2": "a dog ran", "d3": "a fish swam", "d4": "red tree"}
+RANKINGS = [
+    Ranking(Query("q1", "where is the cat"), tuple(Hit(d, 1.0 - i / 10) for i, d in enumerate(TEXTS))),
+    Ranking(Query("q2", "dog"), ()),
+]
+
+
+@pytest.fixture(scope="module")
+def stage(cross_encoder_folder: Path) -> Rerank:
+    ranker = ElasticRanker.from_pretrained(cross_encoder_folder)
+    return Rerank(ranker, lambda ids: list(ranker.tokens.ids([TEXTS[i] for i in ids], 20)), RerankLevel(1.0, 3, 1.0))
+
+
+def test_contract(stage: Rerank) -> None:
+    check_stage(stage, RANKINGS)
+
+
+def test_the_tail_keeps_its_order_below_the_head(stage: Rerank) -> None:
+    hits = stage(RANKINGS, SearchContext())[0].hits
+    assert hits[-1].doc_id == "d4"
+    assert [hit.score for hit in hits] == sorted({hit.score for hit in hits}, reverse=True)
+
+
+def test_a_level_without_a_rerank_part_skips_the_stage(stage: Rerank) -> None:
+    assert stage(RANKINGS, SearchContext(level=Level.parse("bm25"))) == RANKINGS
+
+
+def test_a_score_that_is_not_finite_counts_as_a_failure(stage: Rerank, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Scored(np.array([1, np.nan, 2], np.float32), np.array([4, 4, 4], np.int32))
+    monkeypatch.setattr(stage.ranker, "score_candidates", lambda *_, **__: broken)
+    result = stage(RANKINGS, SearchContext())[0]
+    assert result.hits == RANKINGS[0].hits
+    assert result.degraded[0].reason == "ranker_down"
