@@ -11,13 +11,13 @@ from typing import NamedTuple
 from elastic_ir.config import PipelineConfig
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
-from elastic_ir.errors import ConfigError, ElasticIRError, IndexMismatchError, ModelError, SubnetError
+from elastic_ir.errors import ConfigError, IndexMismatchError, ModelError, SubnetError
 from elastic_ir.index import Generation, open_index
 from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
-from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback
+from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
 
 logger = logging.getLogger(__name__)
@@ -68,13 +68,16 @@ class Parts(NamedTuple):
 def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
     """Load models, open the index (or build the cached one) and join the stages.
 
+    A denser that cannot be loaded is no error where ``config.fallback`` lets BM25 answer. An explicit index
+    that does not fit is one always.
+
     Raises:
         ConfigError, DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: each
             before any query.
     """
     denser, failure = _denser(config)
     ranker = ElasticRanker.from_pretrained(config.reranker.model) if config.reranker else None
-    generation = _generation(config, denser, progress)
+    generation = _generation(config, denser, ranker, progress)
     lucene, bm25 = None, None
     if generation.lucene_path is not None:
         settings = config.bm25
@@ -90,7 +93,7 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
     return Parts(config, stage, level, retrievers, generation, lucene, denser, models)
 
 
-def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ElasticIRError | None]:
+def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ModelError | None]:
     """The denser, or why BM25 must stand in for it."""
     if not config.wants_vectors:
         return None, None
@@ -103,46 +106,50 @@ def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ElasticIRErro
         return None, exc
 
 
-def _generation(config: PipelineConfig, denser: ElasticDenser | None, progress: bool | None) -> Generation:
+def _generation(
+    config: PipelineConfig, denser: ElasticDenser | None, ranker: ElasticRanker | None, progress: bool | None
+) -> Generation:
     if config.index is not None:
         return open_index(Path(config.index))
     if config.dataset is None:
         raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
-    return cached(load(config.dataset, config.split), denser, config.denser, config.precision, progress)
+    dataset, tokens = load(config.dataset, config.split), ranker.tokens if ranker else None
+    return cached(dataset, denser, config.denser, config.precision, progress, tokens=tokens)
 
 
 def _retriever(
     config: PipelineConfig,
     level: Level,
     denser: ElasticDenser | None,
-    failure: ElasticIRError | None,
+    failure: ModelError | None,
     generation: Generation,
     bm25: Stage | None,
 ) -> Stage:
     if not config.wants_vectors:
         return _present(bm25, "BM25", generation)
-    if denser is not None and generation.dense is None:
-        failure = IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it again with a model")
-    if failure is None and denser is not None and generation.dense is not None:
-        generation.dense.check(denser.card())
-        denser.config.resolve(level.subnet)
-        primary: Stage = DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
-        if config.retriever == "hybrid":
-            weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
-            branches = [primary, _present(bm25, "BM25", generation)]
-            primary = Fusion(branches, method=config.fusion.method, weights=weights)
-        return Fallback(primary, bm25) if config.fallback and bm25 is not None else primary
-    failure = failure or ModelError("no denser")
-    if not config.fallback or bm25 is None:
-        raise failure
-    return Fallback(_failing(failure), bm25)
+    if config.index is not None and generation.manifest.encoder is None:
+        raise IndexMismatchError(
+            f"index {generation.path.parent} holds no vectors, which retriever {config.retriever!r} needs; "
+            "build it again with a model, or search it with retriever 'bm25'"
+        )
+    if failure is not None:  # and BM25 may stand in
+        if bm25 is None:
+            raise failure
+        return Fallback(Missing(failure), bm25)
+    dense = _dense(config, level, denser, generation)
+    if config.retriever == "hybrid":
+        weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
+        branches = [dense, _present(bm25, "BM25", generation)]
+        dense = Fusion(branches, method=config.fusion.method, weights=weights)
+    return Fallback(dense, bm25) if config.fallback and bm25 is not None else dense
 
 
-def _failing(error: Exception) -> Callable[[], Stage]:
-    def missing() -> Stage:
-        raise error
-
-    return missing
+def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, generation: Generation) -> Stage:
+    if denser is None or generation.dense is None:
+        raise IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it again with a model")
+    generation.dense.check(denser.card())
+    denser.config.resolve(level.subnet)
+    return DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
 
 
 def _present(stage: Stage | None, name: str, generation: Generation) -> Stage:

@@ -55,32 +55,32 @@ def index(
     dataset: DatasetOption = None,
     split: SplitOption = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Denser; 'none' builds BM25 only.")] = None,
-    width: Annotated[float, typer.Option(help="Width of the document subnet, in (0, 1].")] = 1.0,
+    width: Annotated[float | None, typer.Option(help="Width of the document subnet, in (0, 1]; default 1.")] = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the document subnet; default all.")] = None,
     factory: Annotated[str | None, typer.Option(help="FAISS factory: Flat, IVF256,Flat, HNSW32, ...")] = None,
-    spec: Annotated[Path | None, typer.Option(help="YAML with dataset, model, width, depth, factory.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="YAML with any of these; options given here win.")] = None,
 ) -> None:
     """Build an index, dense and BM25; a killed build continues where it stopped.
 
     Example: elastic-ir index --dataset beir/scifact --model elastic-denser-small --output indexes/scifact
     """
-    from elastic_ir.config import DenserConfig
+    from elastic_ir.config import DenserConfig, checked, read_spec
     from elastic_ir.datasets import load
     from elastic_ir.dense import ElasticDenser
     from elastic_ir.library import build
     from elastic_ir.subnet import Subnet
 
-    given = _read_spec(spec) if spec else {}
-    name = dataset or given.get("dataset")
-    if not name:
+    options = {"dataset": dataset, "split": split, "model": model, "width": width, "depth": depth, "factory": factory}
+    wanted = read_spec(spec, options)
+    if not wanted.dataset:
         raise InputError("no dataset; give --dataset pydocs, a BEIR folder or an ir_datasets id, or --spec FILE")
-    model = model or given.get("model", "elastic-denser-small")
-    denser = None if model == "none" else ElasticDenser.from_pretrained(str(model))
-    settings: dict[str, Any] = {"factory": factory or given.get("factory", "Flat")}
+    denser = None if wanted.model == "none" else ElasticDenser.from_pretrained(wanted.model)
+    settings = {"model": wanted.model, "factory": wanted.factory}
     if denser is not None:
-        chosen = Subnet(given.get("width", width), depth or given.get("depth") or denser.config.num_layers)
-        settings |= {"model": model, "document_subnet": str(denser.config.resolve(chosen))}
-    generation = build(load(str(name), split or given.get("split", "test")), output, denser, DenserConfig(**settings))
+        chosen = Subnet(wanted.width, denser.config.num_layers if wanted.depth is None else wanted.depth)
+        settings |= {"document_subnet": str(denser.config.resolve(chosen))}
+    config = checked(DenserConfig, settings, "index options")
+    generation = build(load(wanted.dataset, wanted.split), output, denser, config)
     manifest = generation.manifest
     size = f"{manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB"
     _say(f"{output}: generation {generation.number}, {size}")
@@ -168,7 +168,8 @@ def evaluate(
     source = load(dataset, split or "test") if dataset else None
     judged = read_qrels(qrels) if qrels else source.qrels() if source else {}
     names = _distinct(runs)
-    result = evaluate_runs(judged, {n: read_run(p) for n, p in zip(names, runs, strict=True)}, metrics.split(","))
+    measures = [name.strip() for name in metrics.split(",")]
+    result = evaluate_runs(judged, {n: read_run(p) for n, p in zip(names, runs, strict=True)}, measures)
     forms = {".json": result.to_json, ".tex": result.to_latex, ".md": result.to_markdown}
     if output is not None:
         if output.suffix not in forms:
@@ -271,38 +272,25 @@ def options(
 
 
 def main() -> None:
-    """Entry point: errors of ours are one line and an exit code, never a traceback."""
+    """Entry point: errors of ours and of the machine are one line and an exit code, never a traceback.
+
+    Typer ends a closed pipe with 1 and an interrupt with 130, without a word.
+    """
     try:
         app(standalone_mode=True)
     except ElasticIRError as exc:
         typer.echo(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
+    except OSError as exc:
+        reason = exc.strerror or " ".join(str(exc).split()) or type(exc).__name__
+        typer.echo(f"error: {reason}" if exc.filename is None else f"error: {exc.filename}: {reason}", err=True)
+        sys.exit(4)
 
 
 def _pipeline(config: Path | None, dataset: str | None, split: str | None, index: Path | None) -> Pipeline:
     from elastic_ir.pipeline import Pipeline
 
     return Pipeline.from_config(config, dataset=dataset, split=split, index=index)
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    import yaml
-
-    from elastic_ir.errors import ConfigError, nearest
-
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"cannot read index specification {path}: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
-    known = ("dataset", "split", "model", "width", "depth", "factory")
-    for key in found if isinstance(found, dict) else {}:
-        if key not in known:
-            raise ConfigError(f"{path}: unknown key {key!r}{nearest(str(key), known)}")
-    return found if isinstance(found, dict) else {}
 
 
 def _metadata(read: Any, path: Path) -> dict[str, Any] | None:

@@ -1,10 +1,11 @@
-"""``PipelineConfig``: a pipeline as data, read from YAML, checked when built, unknown keys refused."""
+"""Settings as data: ``PipelineConfig`` and ``IndexSpec``, read from YAML, checked when built, unknown keys refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from reprlib import Repr
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,10 +16,15 @@ from elastic_ir.subnet import Subnet
 
 MAX_CANDIDATES = 10_000
 _MAX_FILE_BYTES = 1 << 20
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _subnet(text: str) -> str:
@@ -129,6 +135,26 @@ class PipelineConfig(_Settings):
         return level._replace(rerank=RerankLevel(self.reranker.width, self.reranker.candidates, self.reranker.budget))
 
 
+class IndexSpec(_Settings):
+    """An index to build.
+
+    Attributes:
+        dataset: ``pydocs``, a BEIR folder or an ir_datasets id.
+        split: of a BEIR folder.
+        model: denser: bundled name, folder or hub id; ``none`` builds BM25 only.
+        width: of the document subnet, in (0, 1].
+        depth: layers of the document subnet; None means all.
+        factory: FAISS factory string.
+    """
+
+    dataset: str | None = None
+    split: str = "test"
+    model: str = "elastic-denser-small"
+    width: float = Field(default=1.0, gt=0, le=1)
+    depth: int | None = Field(default=None, ge=1)
+    factory: str = "Flat"
+
+
 def read_config(source: str | Path | Mapping[str, Any] | PipelineConfig) -> PipelineConfig:
     """A checked configuration from a YAML file or a mapping.
 
@@ -137,41 +163,76 @@ def read_config(source: str | Path | Mapping[str, Any] | PipelineConfig) -> Pipe
     """
     if isinstance(source, PipelineConfig):
         return source
-    name, raw = ("configuration", source) if isinstance(source, Mapping) else (str(source), _read_yaml(Path(source)))
+    if isinstance(source, Mapping):
+        return checked(PipelineConfig, source, "configuration")
+    return checked(PipelineConfig, read_yaml(Path(source), "pipeline"), str(source))
+
+
+def read_spec(path: Path | None, options: Mapping[str, Any]) -> IndexSpec:
+    """A checked index specification: what ``options`` has (None means not given), then the YAML file, then defaults.
+
+    Raises:
+        ConfigError: naming the file or the options, the key, what was found and what was wanted.
+    """
+    spec = checked(IndexSpec, read_yaml(path, "index specification"), str(path)) if path else IndexSpec()
+    given = {key: value for key, value in options.items() if value is not None}
+    return checked(IndexSpec, spec.model_dump() | given, "index options")
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """What a YAML file of at most 1 MiB says; variables and ``~`` in it stay as they are.
+
+    Args:
+        path: the file.
+        what: what it should be, for the error message, e.g. ``recipe``.
+
+    Raises:
+        ConfigError: if the file is missing, too large, not UTF-8 or not YAML.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigError(f"cannot read {what} {path}: {reason}; give the path of a YAML file") from exc
+    if len(content) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path} is larger than 1 MiB; wanted a {what} in YAML")
+    try:
+        return yaml.safe_load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8 ({exc.reason} at byte {exc.start}); wanted a {what} in YAML") from exc
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:  # a date like 2026-13-45 is a ValueError
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+
+
+def checked(model: type[_Model], raw: Any, name: str) -> _Model:
+    """``raw`` as a ``model``.
+
+    Raises:
+        ConfigError: naming ``name``, the key, what was found and what was wanted.
+    """
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{name}: found {type(raw).__name__}; wanted keys and values, e.g. 'retriever: dense'")
+        example = next(iter(model.model_fields))
+        raise ConfigError(f"{name}: found {type(raw).__name__}; wanted keys and values, e.g. '{example}: ...'")
     try:
-        return PipelineConfig.model_validate(dict(raw))
+        return model.model_validate(dict(raw))
     except ValidationError as exc:
-        raise ConfigError(f"{name}: {_explain(exc)}") from exc
+        raise ConfigError(f"{name}: {_explain(model, exc)}") from exc
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is larger than 1 MiB; wanted a pipeline in YAML")
-        return yaml.safe_load(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"cannot read pipeline {path}: {exc.strerror}; give the path of a YAML file") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        reason = " ".join(str(exc).split())
-        raise ConfigError(f"{path} is not YAML: {reason}") from exc
-
-
-def _explain(error: ValidationError) -> str:
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "pipeline"
+    where = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r}{nearest(str(first['loc'][-1]), _keys_at(first['loc'][:-1]))}"
-    return f"{where}: found {first['input']!r}; {first['msg'].removeprefix('Value error, ')}"
+        return f"unknown key {where!r}{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    return f"{where}: found {_SHORT.repr(first['input'])}; {first['msg'].removeprefix('Value error, ')}"
 
 
-def _keys_at(where: tuple[int | str, ...]) -> list[str]:
+def _keys_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "denser": DenserConfig,
         "bm25": BM25Config,
         "fusion": FusionConfig,
         "reranker": RerankerConfig,
     }
-    model = sections[str(where[0])] if where else PipelineConfig
-    return list(model.model_fields)
+    return list((sections[str(where[0])] if where else model).model_fields)

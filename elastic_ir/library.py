@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from glob import escape
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +17,10 @@ from elastic_ir.config import DenserConfig
 from elastic_ir.datasets import Dataset
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic.precision import Precision
-from elastic_ir.errors import IndexNotFoundError
+from elastic_ir.elastic.tokens import Tokens
+from elastic_ir.errors import IndexCorruptError, IndexLockedError, IndexMismatchError, IndexNotFoundError
 from elastic_ir.index import Generation, build_index, open_index
+from elastic_ir.index.durable import writer_lock
 from elastic_ir.records import EncoderCard
 from elastic_ir.subnet import Subnet
 
@@ -22,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 STORED_TOKENS = 2048
 """Token ids kept of each document for reranking."""
+
+WAIT_S, POLL_S = 1800.0, 1.0
+"""How long another process that builds the same cached index is waited for, and how often it is looked at."""
 
 
 class DocumentSide:
@@ -51,8 +60,10 @@ def build(
     config: DenserConfig | None = None,
     precision: Precision = "auto",
     progress: bool | None = None,
+    *,
+    tokens: Tokens | None = None,
 ) -> Generation:
-    """Build an index of ``dataset`` at ``path``: BM25 always, dense and token ids where there is a denser.
+    """Build an index of ``dataset`` at ``path``: BM25 always, dense where there is a denser, and token ids.
 
     Args:
         dataset: read once.
@@ -61,17 +72,16 @@ def build(
         config: document subnet, document tokens and factory; None means the defaults.
         precision: number format of the encoder's matrix products.
         progress: show a bar; None on a terminal only.
+        tokens: the ranker's tokenizer, for the stored token ids; None takes the denser's, and without one
+            stores none.
     """
-    config = config or DenserConfig()
-    if denser is None:
-        return build_index(dataset.documents(), path, source=dataset.name, total=dataset.count, progress=progress)
-    tokens = denser.tokens
+    config, tokens = config or DenserConfig(), tokens or (denser.tokens if denser else None)
     return build_index(
         dataset.documents(),
         path,
-        encoder=DocumentSide(denser, config, precision),
-        tokenize=lambda texts: tokens.ids(texts, STORED_TOKENS),
-        tokenizer_fingerprint=tokens.fingerprint,
+        encoder=DocumentSide(denser, config, precision) if denser else None,
+        tokenize=(lambda texts: tokens.ids(texts, STORED_TOKENS)) if tokens else None,
+        tokenizer_fingerprint=tokens.fingerprint if tokens else "",
         factory=config.factory,
         source=dataset.name,
         total=dataset.count,
@@ -85,19 +95,84 @@ def cached(
     config: DenserConfig,
     precision: Precision,
     progress: bool | None = None,
+    *,
+    tokens: Tokens | None = None,
 ) -> Generation:
-    """The index of ``dataset`` in the user's cache, built when there is none for these very settings."""
-    settings = [dataset.key, dataset.fingerprint()]
+    """The index of ``dataset`` in the user's cache, built when there is none for these very settings.
+
+    Without a denser an index of the same documents with vectors serves as well. A damaged one is built again;
+    one that another process is building is waited for.
+
+    Args:
+        dataset, denser, config, precision, progress, tokens: as for ``build``.
+
+    Raises:
+        IndexLockedError: if another process is still building it after half an hour.
+    """
+    tokens = tokens or (denser.tokens if denser else None)
+    settings = [tokens.fingerprint if tokens else ""]
     if denser is not None:
         side = DocumentSide(denser, config, precision)
         settings += [denser.fingerprint, str(side.subnet), str(side.max_length), config.factory, precision]
-    key = sha256("\n".join(settings).encode()).hexdigest()[:12]
-    path = cache_folder() / f"{dataset.key}-{'bm25' if denser is None else 'dense'}-{key}"
+    documents = f"{dataset.key}-{_digest(dataset.key, dataset.fingerprint())}"
+    path = cache_folder() / f"{documents}-{'bm25' if denser is None else 'dense'}-{_digest(*settings)}"
+    if denser is None and not path.exists() and (other := _with_vectors(documents, tokens)) is not None:
+        return other
+    return _opened_or_built(path, lambda: build(dataset, path, denser, config, precision, progress, tokens=tokens))
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _with_vectors(documents: str, tokens: Tokens | None) -> Generation | None:
+    """A whole cached index of these documents with vectors of any model and the token ids wanted."""
+    for path in sorted(cache_folder().glob(f"{escape(documents)}-dense-*")):
+        with suppress(IndexNotFoundError, IndexCorruptError, IndexMismatchError):
+            generation = open_index(path)
+            if tokens is None or generation.manifest.tokenizer_fingerprint == tokens.fingerprint:
+                return generation
+            generation.close()
+    return None
+
+
+def _opened_or_built(path: Path, make: Callable[[], Generation]) -> Generation:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return _opened(path)
+        except IndexNotFoundError:
+            logger.info("indexing into %s", path)
+        except (IndexCorruptError, IndexMismatchError) as exc:
+            logger.warning("the cached index is built again: %s", exc)
+        try:
+            return make()
+        except IndexLockedError as exc:
+            logger.warning("waiting for another process: %s", exc)
+        _wait_for_writer(path, deadline)
+
+
+def _opened(path: Path) -> Generation:
+    """Open an index and load its vectors, so that what is wrong with them shows now."""
+    generation = open_index(path)
     try:
-        return open_index(path)
-    except IndexNotFoundError:
-        logger.info("indexing %s into %s", dataset.name, path)
-        return build(dataset, path, denser, config, precision, progress)
+        _ = generation.dense
+    except BaseException:
+        generation.close()
+        raise
+    return generation
+
+
+def _wait_for_writer(path: Path, deadline: float) -> None:
+    """Return when nobody writes the index; what it is then, the caller has to look at."""
+    while True:
+        try:
+            with writer_lock(path):
+                return
+        except IndexLockedError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_S)
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, overload
 
 from elastic_ir.assembly import Parts, assemble
 from elastic_ir.config import PipelineConfig, read_config
-from elastic_ir.errors import InputError
+from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit, Query, Ranking
 from elastic_ir.schedule import InFlight, Load, Policy, shrink_with_load
@@ -92,6 +92,7 @@ class Pipeline:
     def __init__(self, config: PipelineConfig, parts: Parts, policy: Policy = shrink_with_load) -> None:
         self.config, self.level = config, parts.level
         self._parts, self._policy, self._in_flight = parts, policy, InFlight()
+        self._closed = False
 
     @classmethod
     def from_config(
@@ -133,6 +134,11 @@ class Pipeline:
         return self._parts.generation.number
 
     @property
+    def corpus_sha256(self) -> str:
+        """Digest of the documents searched, in order."""
+        return self._parts.generation.manifest.corpus_sha256
+
+    @property
     def models(self) -> dict[str, str]:
         """Role -> fingerprint of each model."""
         return self._parts.models
@@ -162,6 +168,7 @@ class Pipeline:
         Raises:
             InputError: for an empty query, or k or deadline out of range.
             SubnetError: if this pipeline does not have this level.
+            BackendError: if no retriever can answer, or the pipeline was closed.
         """
         with self._in_flight.search() as in_flight:
             requested = self._requested(level)
@@ -191,6 +198,7 @@ class Pipeline:
 
     def close(self) -> None:
         """End child processes and let go of the index."""
+        self._closed = True
         self._parts.close()
 
     def __enter__(self) -> Pipeline:
@@ -217,6 +225,8 @@ class Pipeline:
         *,
         texts: bool,
     ) -> list[Hits]:
+        if self._closed:
+            raise BackendError("the pipeline was closed; open another to search")
         if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
             raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
         if deadline_ms is not None and not deadline_ms > 0:
@@ -262,8 +272,10 @@ def _checked(text: str, query_id: str = "") -> Ranking:
 def _answered(level: Level, ranking: Ranking) -> Level:
     """The level that really answered: what failed is not in it."""
     reasons = {note.reason for note in ranking.degraded}
-    if reasons & {"dense_down", "encoder_down"}:
+    if "dense_down" in reasons:
         level = Level("bm25", None, level.rerank)
+    elif "bm25_down" in reasons and level.retriever == "hybrid":
+        level = level._replace(retriever="dense")
     return level._replace(rerank=None) if "ranker_down" in reasons else level
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +67,21 @@ def _hidden(progress: bool | None) -> bool | None:
 
 
 def _metadata(pipeline: Pipeline, answers: Sequence[Hits], tag: str, k: int) -> dict[str, Any]:
-    latencies = np.array([hits.latency_ms for hits in answers])
     stages = {name for hits in answers for name in hits.stage_ms}
     degraded = Counter(reason for hits in answers if hits.degraded for reason in hits.degraded.reasons)
-    rerank = pipeline.level.rerank
     return {
         "tag": tag,
         "queries": len(answers),
         "without_hits": sum(not len(hits) for hits in answers),
         "hits": k,
-        "rerank_depth": rerank.candidates if rerank else 0,
+        "rerank_depth": max((hits.level.rerank.candidates for hits in answers if hits.level.rerank), default=0),
         "pipeline": pipeline.to_config(),
         "models": pipeline.models,
         "generation": pipeline.generation,
+        "corpus_sha256": pipeline.corpus_sha256,
         "levels": {hits.query.query_id: str(hits.level) for hits in answers},
         "degraded": dict(degraded),
-        "latency_ms": {
-            "mean": float(latencies.mean()),
-            **{f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
-        },
+        "latency_ms": {"mean": float(np.mean([hits.latency_ms for hits in answers]))},
         "stage_ms": {
             name: float(np.mean([hits.stage_ms.get(name, 0.0) for hits in answers])) for name in sorted(stages)
         },
@@ -99,6 +96,10 @@ def _metadata(pipeline: Pipeline, answers: Sequence[Hits], tag: str, k: int) -> 
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {name: version(name) for name in ("torch", "faiss-cpu", "pyserini", "ranx", "transformers", "numpy")}
+    found = {}
+    for name in ("torch", "faiss-cpu", "pyserini", "ranx", "transformers", "numpy"):
+        with suppress(PackageNotFoundError):  # e.g. faiss-gpu in place of faiss-cpu
+            found[name] = version(name)
+    return found

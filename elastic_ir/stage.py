@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from elastic_ir.errors import ConfigError, nearest
+from elastic_ir.errors import BackendError, ConfigError, InputError, nearest
 from elastic_ir.fusion import FUSIONS
 from elastic_ir.level import Level
-from elastic_ir.records import Ranking
+from elastic_ir.records import Degradation, Ranking
+
+logger = logging.getLogger(__name__)
 
 
 def _never() -> bool:
@@ -101,9 +104,15 @@ class Chain(Stage):
 
 
 class Cutoff(Stage):
-    """The first ``k`` hits."""
+    """The first ``k`` hits.
+
+    Raises:
+        ConfigError: if ``k`` is less than 1.
+    """
 
     def __init__(self, k: int) -> None:
+        if k < 1:
+            raise ConfigError(f"a cutoff at {k} hits; wanted at least 1")
         self.k = k
         self.name = f"top{k}"
 
@@ -142,8 +151,9 @@ class Weighted(Stage):
 class Fusion(Stage):
     """Several stages, each given the same rankings, and their results made into one per query.
 
-    What one stage notes as degraded, the result carries. An error of one stage is an error of the fusion;
-    where another should answer instead, wrap that stage in a ``Fallback``.
+    What one stage notes as degraded, the result carries. A stage that fails adds nothing, and its rankings are
+    noted as degraded: ``dense_down`` for a stage named ``dense``. An ``InputError`` is the caller's mistake and
+    goes to the caller.
 
     Args:
         stages: at least one.
@@ -152,6 +162,7 @@ class Fusion(Stage):
 
     Raises:
         ConfigError: if the method is unknown, or stages and weights are not as above.
+        BackendError: on a call, if all stages fail.
     """
 
     composite = True
@@ -172,13 +183,37 @@ class Fusion(Stage):
         self.name = f"{method}({', '.join(stage.name for stage in self.stages)})"
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-        branches = [timed(stage, rankings, context) for stage in self.stages]
+        branches, failures = [], []
+        for stage in self.stages:
+            try:
+                branches.append(timed(stage, rankings, context))
+            except InputError:
+                raise
+            except Exception as exc:
+                logger.warning("%s failed, the others answer: %s", stage.name, described(exc))
+                branches.append(_down(stage, exc, rankings))
+                failures.append(exc)
+        if len(failures) == len(self.stages):
+            each = zip(self.stages, failures, strict=True)
+            said = ", ".join(f"{stage.name} failed ({described(exc)})" for stage, exc in each)
+            raise BackendError(f"nothing is left to fuse: {said}") from failures[-1]
         fuse = FUSIONS[self.method]
         return [fuse(branch, self.weights) for branch in zip(*branches, strict=True)]
 
     def close(self) -> None:
         for stage in self.stages:
             stage.close()
+
+
+def _down(stage: Stage, error: Exception, rankings: Sequence[Ranking]) -> list[Ranking]:
+    """What a stage that failed adds: no hits, and the reason."""
+    note = Degradation(f"{stage.name}_down", stage.name, str(error) or type(error).__name__)
+    return [ranking._replace(hits=(), degraded=(*ranking.degraded, note)) for ranking in rankings]
+
+
+def described(error: Exception) -> str:
+    """Class and message."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _terms(stage: Stage) -> list[tuple[Stage, float]]:

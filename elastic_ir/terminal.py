@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,9 +23,16 @@ def show(hits: Hits) -> None:
     """Print ranks, scores, ids and the beginning of each text, then level, latency and any degradation."""
     out = console()
     for rank, hit in enumerate(hits, 1):
-        text = " ".join(hit.text.split())
-        out.print(f"{rank:>3}  {hit.score:8.3f}  [bold]{escape(hit.doc_id)}[/bold]  {escape(text[:SHOWN_CHARACTERS])}")
+        text = shown(hit.text)[:SHOWN_CHARACTERS]
+        out.print(f"{rank:>3}  {hit.score:8.3f}  [bold]{escape(shown(hit.doc_id))}[/bold]  {escape(text)}")
     stages = ", ".join(f"{name} {ms:.0f}" for name, ms in hits.stage_ms.items())
     out.print(f"[dim]level {hits.level}, {hits.latency_ms:.0f} ms ({escape(stages)})[/dim]")
     if hits.degraded:
-        out.print(f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {escape(hits.degraded.detail)}[/yellow]")
+        out.print(
+            f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {escape(shown(hits.degraded.detail))}[/yellow]"
+        )
+
+
+def shown(text: str) -> str:
+    """``text`` on one line, without control characters (ESC steers terminals) and halves of surrogate pairs."""
+    return "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cs"))

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from elastic_ir.cli import app, main
 from elastic_ir.errors import ElasticIRError
+from elastic_ir.evaluate import read_metadata
+from elastic_ir.terminal import shown
 
 HEAVY = ("torch", "faiss", "numba", "jnius", "transformers", "ranx", "numpy")
 
@@ -88,6 +90,48 @@ def test_search_run_evaluate_verify(built: dict[str, str], tmp_path: Path) -> No
     assert json.loads(table.read_text())["means"]["bm25"]["ndcg@10"] == 1.0
     assert "fish in the sea" in report.read_text() or report.stat().st_size > 1000
     assert call("verify", built["index"])[0] == 0
+    metadata = read_metadata(Path(runs[0]))
+    assert metadata["rerank_depth"] == 0  # the level had no reranker, whatever the pipeline has
+    assert len(metadata["corpus_sha256"]) == 64
+    assert set(metadata["latency_ms"]) == {"mean"}
+    assert call("evaluate", "-d", built["data"], *runs, "--metrics", " ndcg@10 , map ")[0] == 0
+
+
+def test_index_options_win_over_the_specification(built: dict[str, str], bert_folder: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump({"dataset": built["data"], "model": str(bert_folder), "width": 0.5, "depth": 2}))
+    code, _, err = call("index", "--spec", str(spec), "--width", "1", "-o", str(tmp_path / "index"))
+    assert code == 0, err
+    manifest = json.loads(next((tmp_path / "index").glob("gen-*/manifest.json")).read_text())
+    assert manifest["encoder"]["subnet"] == "w1.00-d2"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"widht: 0.5", "unknown key 'widht'; did you mean 'width'?"),
+        (b"width: [wide]", "width: found ['wide']; Input should be a valid number"),
+        (b"depth: 0", "depth: found 0"),
+        (b"- dataset", "found list; wanted keys and values"),
+        (b"dataset: \xff", "is not UTF-8"),
+        (b"dataset: [", "is not YAML"),
+        (b"[" * 100_000, "is not YAML"),
+        (b"dataset: 2026-13-45", "is not YAML"),
+        (b"#" * 2**21, "larger than 1 MiB"),
+    ],
+)
+def test_a_bad_specification_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_bytes(content)
+    code, _, err = call("index", "--spec", str(spec), "-o", str(tmp_path / "index"))
+    assert code == 2
+    assert f"{spec}" in err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert shown("a\x1b[2Jb\x07\n\tc\x9b1m\ud800 é\x7f") == "a[2Jb c1m é"
 
 
 def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_path: Path) -> None:
@@ -106,6 +150,7 @@ def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_pat
         (["run", pipeline, "--queries", str(huge), "--index", index, "-o", str(tmp_path / "r.trec")], 2, "line 1"),
         (["index", "-d", built["data"], "-m", "no-such-model", "-o", str(tmp_path / "i")], 3, "no-such-model"),
         (["index", "-o", str(tmp_path / "i")], 2, "no dataset"),
+        (["index", "-d", built["data"], "--depth", "0", "-o", str(tmp_path / "i")], 2, "depth: found 0"),
         (["evaluate", "-d", built["data"], str(tmp_path / "absent.trec")], 2, "absent.trec"),
         (["verify", str(tmp_path)], 3, str(tmp_path)),
         (["train", str(tmp_path / "absent.yaml")], 2, "absent.yaml"),
@@ -138,6 +183,35 @@ def test_main_turns_errors_into_exit_codes(monkeypatch: pytest.MonkeyPatch, caps
         main()
     assert caught.value.code == 3
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/home/no/cache"), 4, "error: /home/no/cache: Permission denied\n"),
+        (OSError(28, "No space left on device"), 4, "error: No space left on device\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
+    ],
+)
+def test_main_survives_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def failing(_: Path) -> None:
+        raise raised
+
+    monkeypatch.setattr("elastic_ir.demo.run_demo", failing)
+    monkeypatch.setattr(sys, "argv", ["elastic-ir", "demo"])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # a closed pipe makes typer replace both
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == message
 
 
 def test_schema_and_check(built: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,19 @@ from typing import Any
 
 import pytest
 
-from elastic_ir.errors import ConfigError, IndexMismatchError, IndexNotFoundError, InputError, ModelError, SubnetError
+from elastic_ir import library
+from elastic_ir.datasets import load
+from elastic_ir.errors import (
+    BackendError,
+    ConfigError,
+    IndexMismatchError,
+    IndexNotFoundError,
+    InputError,
+    ModelError,
+    SubnetError,
+)
 from elastic_ir.evaluate import read_metadata, read_run
+from elastic_ir.index.durable import writer_lock
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
@@ -193,6 +205,91 @@ def test_an_index_of_another_model_is_refused_before_any_query(
         Pipeline.from_config(settings | {"denser": {"model": str(tmp_path / "other")}}, index=pipeline.index_path)
     with pytest.raises(IndexNotFoundError):
         Pipeline.from_config(settings, index=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_an_index_without_vectors_is_refused_before_any_query(
+    settings: dict[str, Any], six_documents: Path, tmp_path: Path, fallback: bool
+) -> None:
+    library.build(load(str(six_documents)), tmp_path, None).close()
+    with pytest.raises(IndexMismatchError, match="holds no vectors, which retriever 'dense' needs"):
+        Pipeline.from_config(settings | {"fallback": fallback}, index=tmp_path)
+
+
+def test_token_ids_are_those_of_the_ranker_also_without_a_denser(settings: dict[str, Any], six_documents: Path) -> None:
+    with Pipeline.from_config(settings | {"retriever": "bm25"}, dataset=str(six_documents)) as opened:
+        ranker = opened._parts.stage.second.ranker  # type: ignore[attr-defined]
+        store, documents = opened._parts.generation.tokens, opened._parts.generation.documents
+        assert store is not None
+        assert store.tokenizer_fingerprint == ranker.tokens.fingerprint
+        assert store.tokens("d0").tolist() == ranker.tokens.ids([documents.text("d0")], library.STORED_TOKENS)[0]
+
+
+def test_without_a_model_the_cached_index_with_vectors_serves(
+    pipeline: Pipeline, settings: dict[str, Any], six_documents: Path
+) -> None:
+    broken = settings | {"denser": {"model": "no-such-model"}}
+    with Pipeline.from_config(broken, dataset=str(six_documents)) as opened:
+        same = opened._parts.generation.manifest.tokenizer_fingerprint
+        assert same == pipeline._parts.generation.manifest.tokenizer_fingerprint
+        assert opened.index_path == pipeline.index_path
+
+
+def test_a_damaged_cached_index_is_built_again(
+    settings: dict[str, Any], six_documents: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        folder = opened._parts.generation.path
+    (folder / "faiss.index").write_bytes(b"damaged")
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        assert opened.generation == 2
+        assert len(opened.search("cat")) == 6
+    assert "the cached index is built again" in caplog.text
+
+
+def test_an_index_that_another_process_builds_is_waited_for(
+    settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        index, current = opened.index_path, opened.index_path / "CURRENT"
+    content = current.read_bytes()
+    current.unlink()
+    monkeypatch.setattr(library, "POLL_S", 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        with writer_lock(index):
+            answer = pool.submit(Pipeline.from_config, settings, dataset=str(six_documents))
+            while "waiting for another process" not in caplog.text:
+                assert not answer.done(), answer.exception()
+                time.sleep(0.01)
+            current.write_bytes(content)
+        opened = answer.result()
+    with opened:
+        assert opened.generation == 1
+
+
+def test_a_closed_pipeline_is_not_searched(settings: dict[str, Any], six_documents: Path) -> None:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        pass
+    with pytest.raises(BackendError, match="the pipeline was closed"):
+        opened.search("cat")
+
+
+@pytest.mark.parametrize(("down", "left"), [("dense", "bm25"), ("bm25", "dense:w1.00-d4")])
+def test_half_of_a_hybrid_answers_alone(
+    settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch, down: str, left: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BackendError("no answer")
+
+    plain = settings | {"reranker": None, "retriever": "hybrid"}
+    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
+        branches = {stage.name: stage for stage in opened._parts.stage.primary.stages}  # type: ignore[attr-defined]
+        monkeypatch.setattr(branches[down], "_search", fail)
+        hits = opened.search("cat on the mat")
+        assert len(hits) > 0
+        assert str(hits.level) == left
+        assert hits.degraded is not None
+        assert hits.degraded.reasons == (f"{down}_down",)
 
 
 def test_hybrid_joins_both(settings: dict[str, Any], six_documents: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from contract import QUERIES, check_stage
 
-from elastic_ir.errors import BackendError, ConfigError
+from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.records import Degradation, Hit, Query, Ranking
 from elastic_ir.stage import Chain, Cutoff, Fusion, SearchContext, Stage
 
@@ -26,10 +26,11 @@ class Fixed(Stage):
 
 
 class Failing(Stage):
-    name = "failing"
+    def __init__(self, name="failing", error=None):
+        self.name, self.error = name, error or BackendError("no answer")
 
     def __call__(self, rankings, context):
-        raise BackendError("no answer")
+        raise self.error
 
 
 def bm25(**notes):
@@ -51,6 +52,7 @@ STAGES = {
     "weighted": lambda: 0.5 * bm25(),
     "sum": lambda: bm25() + dense(),
     "rrf": lambda: Fusion([bm25(), dense()], method="rrf"),
+    "rrf without dense": lambda: Fusion([bm25(), Failing("dense")], method="rrf"),
 }
 
 
@@ -105,9 +107,26 @@ def test_each_branch_is_given_the_input_and_notes_are_merged():
     assert [note.reason for note in result.degraded] == ["query_cut", "load"]
 
 
-def test_an_error_of_one_branch_is_an_error():
-    with pytest.raises(BackendError, match="no answer"):
-        run(bm25() + Failing())
+@pytest.mark.parametrize(("error", "detail"), [(BackendError("no answer"), "no answer"), (OSError(), "OSError")])
+def test_a_branch_that_fails_adds_nothing_but_a_note(error, detail):
+    so_far = Degradation("query_cut", "pipeline")
+    asked = [ranking._replace(degraded=(so_far,)) for ranking in QUERIES]
+    note = Degradation("bm25_down", "bm25", detail)
+    alone = Fusion([dense(degraded=(so_far,))])(asked, SearchContext())
+    for stage in (Failing("bm25", error) + dense(), dense() + Failing("bm25", error)):
+        results = stage(asked, SearchContext())
+        assert [result.hits for result in results] == [result.hits for result in alone]
+        assert all(set(result.degraded) == {so_far, note} for result in results)
+
+
+def test_when_all_branches_fail_all_are_named():
+    with pytest.raises(BackendError, match=r"dense failed .*no memory.* bm25 failed .*no answer"):
+        run(Failing("dense", RuntimeError("no memory")) + Failing("bm25"))
+
+
+def test_the_users_mistakes_are_not_hidden_by_the_other_branch():
+    with pytest.raises(InputError, match="bad k"):
+        run(bm25() + Failing(error=InputError("bad k")))
 
 
 def test_times_are_noted_for_leaves_only():
@@ -130,6 +149,7 @@ def test_close_reaches_every_leaf():
         (lambda: Fusion([bm25(), dense()], weights=[1.0]), "2 stages with 1 weights"),
         (lambda: Fusion([bm25()], weights=[float("nan")]), "weight nan"),
         (lambda: -1 * bm25(), "weight -1"),
+        (lambda: bm25() % 0, "cutoff at 0 hits"),
     ],
 )
 def test_what_cannot_be_fused_is_refused(make, message):

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from elastic_ir.datasets.base import Dataset
-from elastic_ir.datasets.beir import BeirFolder, read_qrels
+from elastic_ir.datasets.beir import BeirFolder
 from elastic_ir.datasets.irds import IRDataset
 from elastic_ir.datasets.lines import read_queries
 from elastic_ir.datasets.pydocs import KnownItems, Pydocs
+from elastic_ir.datasets.qrels import read_qrels
 
 __all__ = ["Dataset", "load", "read_qrels", "read_queries"]
 
@@ -25,16 +26,16 @@ def load(name: str, split: str = "test") -> Dataset:
     """Find a dataset by name; nothing is read or downloaded before it is asked for.
 
     Args:
-        name: a folder in the BEIR layout (an existing path wins), a name of ``EMBEDDED``, or an id of
-            ``ir_datasets`` such as ``beir/scifact/test``.
+        name: a name of ``EMBEDDED`` (a folder called so is ``./pydocs``), a folder in the BEIR layout, or an
+            id of ``ir_datasets`` such as ``beir/scifact/test``.
         split: judgments of a folder to take; the other kinds have the split in their name.
 
     Raises:
         DatasetError: if there is no such dataset, or the folder has no corpus.
     """
-    if _exists(name):
-        return BeirFolder(Path(name), split)
-    return EMBEDDED.get(name, IRDataset)(name)
+    if name in EMBEDDED:
+        return EMBEDDED[name](name)
+    return BeirFolder(name, split) if _exists(name) else IRDataset(name)
 
 
 def _exists(name: str) -> bool:

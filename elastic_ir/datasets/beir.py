@@ -6,24 +6,19 @@ Source: BEIR (arXiv:2104.08663).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 
 from elastic_ir.datasets.base import Dataset, digest_of, key_of
-from elastic_ir.datasets.lines import Line, Unseen, read_lines, read_queries
+from elastic_ir.datasets.lines import Unseen, read_lines, read_queries
+from elastic_ir.datasets.qrels import read_qrels
 from elastic_ir.errors import DatasetError, nearest
 from elastic_ir.records import Document, Qrels, Query
 
 SMALL_BYTES = 256 * 2**20
 """A corpus up to this size is read once more to count it, or to know whether it changed."""
 
-QRELS_COLUMNS = {3: (0, 1, 2), 4: (0, 2, 3)}
-"""Number of columns -> where query id, document id and grade are: BEIR's three, or TREC's four."""
-
-_HEADER = ("query-id", "query_id", "qid")
-_GRADE = re.compile(r"[+-]?[0-9]{1,9}")
 _log = getLogger(__name__)
 
 
@@ -31,20 +26,21 @@ class BeirFolder(Dataset):
     """A folder in the BEIR layout, with the judgments of one split.
 
     Args:
-        path: the folder.
+        name: the folder.
         split: name of a file in ``qrels/``, without its suffix.
 
     Raises:
         DatasetError: if there is no such folder, or no corpus in it.
     """
 
-    def __init__(self, path: Path, split: str = "test") -> None:
+    def __init__(self, name: str, split: str = "test") -> None:
+        path = Path(name)
         if not path.is_dir():
             raise DatasetError(
                 f"{path} is a file; wanted a folder with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
             )
         place = path.resolve()
-        self.name, self.key = str(path), f"{key_of(place.name)}-{digest_of(place)[:8]}"
+        self.name, self.key = name, f"{key_of(place.name)}-{digest_of(place)[:8]}"
         self._path, self._split = path, split
         self._corpus = self._find("corpus.jsonl")
         self._status = self._corpus.stat()
@@ -107,33 +103,3 @@ class BeirFolder(Dataset):
     def _splits(self) -> dict[str, Path]:
         files = [*self._path.glob("qrels/*.tsv.gz"), *self._path.glob("qrels/*.tsv")]
         return {path.name.removesuffix(".gz").removesuffix(".tsv"): path for path in files}
-
-
-def read_qrels(path: Path | str) -> Qrels:
-    """The judgments of a file: BEIR's three columns, with or without header, or TREC's four.
-
-    Raises:
-        DatasetError: if the file cannot be read, has no judgments, or a line is bad: other columns, a grade
-            that is not a whole number, an unusable id, or two grades for one pair. It names file and line.
-    """
-    qrels: Qrels = {}
-    for number, line in enumerate(read_lines(Path(path))):
-        fields = [field.strip() for field in line.text.split("\t" if "\t" in line.text else None)]
-        if number or fields[0].lower() not in _HEADER:
-            query_id, doc_id, grade = _judgment(line, fields)
-            if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
-                line.fail(
-                    f"query {query_id!r}, document {doc_id!r} is judged {grade} and before {qrels[query_id][doc_id]}"
-                )
-    if not qrels:
-        raise DatasetError(f"{path} has no judgments; wanted at least one")
-    return qrels
-
-
-def _judgment(line: Line, fields: list[str]) -> tuple[str, str, int]:
-    if len(fields) not in QRELS_COLUMNS:
-        line.fail(f"found {len(fields)} columns; wanted query id, document id, grade (or TREC's four)")
-    query_id, doc_id, grade = (fields[column] for column in QRELS_COLUMNS[len(fields)])
-    if not _GRADE.fullmatch(grade):
-        line.fail(f"grade {grade[:80]!r} cannot be read; wanted a whole number")
-    return line.usable_id(query_id, "query id"), line.usable_id(doc_id, "document id"), int(grade)

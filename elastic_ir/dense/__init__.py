@@ -1,5 +1,5 @@
 """``ElasticDenser``: texts to unit vectors by any sub-network."""
 
-from elastic_ir.dense.denser import DenserSettings, ElasticDenser
+from elastic_ir.dense.denser import DenserSettings, ElasticDenser, denser_settings, pool
 
-__all__ = ["DenserSettings", "ElasticDenser"]
+__all__ = ["DenserSettings", "ElasticDenser", "denser_settings", "pool"]

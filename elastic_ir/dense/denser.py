@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.checkpoint import Checkpoint, Storage
-from elastic_ir.elastic.huggingface import extract
+from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import by_token_budget
 from elastic_ir.errors import InputError, ModelError
@@ -81,9 +80,8 @@ class ElasticDenser:
         if checkpoint.config.exits:
             raise ModelError(f"{name_or_path} is a reranker; wanted a denser (an encoder without score heads)")
         model = ElasticLM(checkpoint.config)
-        model.load_state_dict(checkpoint.state)
-        found = checkpoint.config.denser if checkpoint.native else _sentence_transformers(checkpoint)
-        merged = DenserSettings.model_validate({**(found or {}), **settings})
+        fill(model, checkpoint)
+        merged = denser_settings(checkpoint, settings)
         return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
 
     def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
@@ -93,15 +91,7 @@ class ElasticDenser:
 
     def push_to_hub(self, repo_id: str, **options: Any) -> None:
         """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
-        from tempfile import TemporaryDirectory
-
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(repo_id, exist_ok=True, **options)
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            api.upload_folder(repo_id=repo_id, folder_path=folder)
+        upload(self.save_pretrained, repo_id, **options)
 
     @property
     def config(self) -> ElasticConfig:
@@ -186,18 +176,37 @@ class ElasticDenser:
 
     def extract(self, subnet: Subnet | None = None) -> Any:
         """A plain ``transformers.BertModel`` of ``subnet``; save it and load it with ``AutoModel.from_pretrained``."""
-        return extract(self.model, subnet)
+        return self.model.extract(subnet)
 
     @torch.inference_mode()
     def _vectors(self, batch: TokenBatch, subnet: Subnet, dim: int | None, precision: Precision) -> Tensor:
         with autocast(self.model.device, precision):
             hidden = self.model(batch, subnet).float()
-        if self.settings.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < batch.lengths[:, None]
-            pooled = (hidden * mask[..., None]).sum(1) / batch.lengths[:, None]
+        pooled = pool(hidden, batch.lengths, self.settings.pooling)
         return F.normalize(pooled[:, :dim], dim=-1)
+
+
+def pool(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """One vector ``[B, H]`` of each text from hidden states ``[B, L, H]`` and token counts ``[B]``."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    mask = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < lengths[:, None]
+    return (hidden * mask[..., None]).sum(1) / lengths[:, None]
+
+
+def denser_settings(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> DenserSettings:
+    """The checkpoint's settings with ``changes``.
+
+    Raises:
+        ModelError: if there is no such setting, or its value does not hold.
+    """
+    found = checkpoint.config.denser if checkpoint.native else _sentence_transformers(checkpoint)
+    try:
+        return DenserSettings.model_validate({**(found or {}), **changes})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ModelError(f"setting {key!r} of denser {checkpoint.name}: {first['msg']}") from exc
 
 
 def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:

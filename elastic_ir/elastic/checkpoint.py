@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.huggingface import from_bert_state
@@ -58,13 +60,32 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         raw = json.loads(config_path.read_text("utf-8"))
         native = raw.get("model_type") == "elastic-bert"
         config, state = _load_native(folder, raw) if native else _load_huggingface(folder)
+        tokens, fingerprint = _tokens(folder), _fingerprint(folder)
     except ModelError:
         raise
     except Exception as exc:
         raise ModelError(
-            f"cannot read the model in {folder}: {exc}; it is damaged or incomplete, fetch it again"
+            f"cannot read the model in {folder}: {one_line(exc)}; it is damaged or incomplete, fetch it again"
         ) from exc
-    return Checkpoint(str(name_or_path), folder, config, state, _tokens(folder), _fingerprint(folder), native)
+    return Checkpoint(str(name_or_path), folder, config, state, tokens, fingerprint, native)
+
+
+def fill(module: Module, checkpoint: Checkpoint) -> Module:
+    """``module`` with the checkpoint's tensors, in place.
+
+    Raises:
+        ModelError: if a tensor is missing or of another shape.
+    """
+    try:
+        module.load_state_dict(checkpoint.state)
+    except RuntimeError as exc:
+        raise ModelError(f"the weights in {checkpoint.folder} do not fit its config: {one_line(exc)}") from exc
+    return module
+
+
+def one_line(exc: Exception) -> str:
+    """The message of an error of another library, on one line of at most 300 characters."""
+    return " ".join(str(exc).split())[:300] or type(exc).__name__
 
 
 def save_checkpoint(
@@ -95,6 +116,19 @@ def save_checkpoint(
     part = folder / f"{CONFIG}.part"
     part.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", "utf-8")
     part.replace(folder / CONFIG)
+
+
+def upload(save: Callable[[str], None], repo_id: str, **options: Any) -> None:
+    """``save`` into a temporary folder and upload it to the hub; ``options`` go to ``HfApi.create_repo``."""
+    from tempfile import TemporaryDirectory
+
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repo_id, exist_ok=True, **options)
+    with TemporaryDirectory() as folder:
+        save(folder)
+        api.upload_folder(repo_id=repo_id, folder_path=folder)
 
 
 def _find(name: str) -> Path:

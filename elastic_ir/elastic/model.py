@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,26 @@ class ElasticLM(nn.Module):
         self.types = nn.Embedding(config.type_vocab_size, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(ElasticLayer(config) for _ in range(config.num_layers))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> ElasticLM:
+        """Load the encoder of a bundled name, a folder, or a Hugging Face hub id, in fp32, ready for inference.
+
+        Raises:
+            ModelError: if it cannot be had or read, or is a cross-encoder.
+        """
+        from elastic_ir.elastic.checkpoint import fill, load_checkpoint
+
+        checkpoint = load_checkpoint(name_or_path)
+        model = cls(checkpoint.config)
+        fill(model, checkpoint)
+        return model.eval()
+
+    def extract(self, subnet: Subnet | None = None) -> Any:
+        """A plain ``transformers.BertModel`` that computes ``subnet`` (None: full)."""
+        from elastic_ir.elastic.huggingface import extract
+
+        return extract(self, subnet)
 
     @property
     def dtype(self) -> torch.dtype:

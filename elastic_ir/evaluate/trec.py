@@ -1,4 +1,4 @@
-"""TREC runs and qrels on disk."""
+"""TREC runs on disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import numpy as np
 
 from elastic_ir.errors import RunFileError
 from elastic_ir.evaluate.files import replacing
-from elastic_ir.records import Qrels, Ranking, Run
+from elastic_ir.records import Ranking, Run
 
 MAX_LINE_BYTES = 65_536
 _WORD = re.compile(r"[^\s\0\ud800-\udfff]+")
-_GRADE = re.compile(r"[+-]?[0-9]{1,9}")
 _LARGEST = float(np.finfo(np.float32).max)
 _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
 _TOP_STEP = 0x7F7FFFFF - _BELOW_NORMAL
@@ -88,39 +87,15 @@ def read_run(path: Path) -> Run:
         match line.split():
             case [query_id, _, doc_id, _, number, _]:
                 scores = run.setdefault(query_id, {})
-                _refuse_twice(doc_id, query_id, scores, where)
+                if doc_id in scores:
+                    raise RunFileError(
+                        f"{where}: document {doc_id!r} comes twice for query {query_id!r}; wanted each once"
+                    )
                 scores[doc_id] = _score(number, where)
             case fields:
                 wanted = "wanted 6: query_id Q0 doc_id rank score tag"
                 raise RunFileError(f"{where}: found {len(fields)} fields, {wanted}")
     return run
-
-
-def read_qrels(path: Path) -> Qrels:
-    """Read qrels in TREC's four columns or BEIR's three (with or without its header); ``.gz`` too.
-
-    Raises:
-        RunFileError: with the line, if it is malformed, its grade is no integer or its document comes
-            twice; or if the file cannot be read.
-    """
-    qrels: Qrels = {}
-    for where, line in _lines(path):
-        fields = line.split()
-        if line.count("\t") == 2 and len(fields) != 3:
-            raise RunFileError(f"{where}: an id of this three-column file has a space; wanted ids without")
-        match fields:
-            case [query_id, doc_id, grade] | [query_id, _, doc_id, grade]:
-                if not qrels and query_id.lower().startswith("query") and grade.isalpha():
-                    continue  # BEIR's header
-                if not _GRADE.fullmatch(grade):
-                    raise RunFileError(f"{where}: grade {grade!r}; wanted an integer")
-                grades = qrels.setdefault(query_id, {})
-                _refuse_twice(doc_id, query_id, grades, where)
-                grades[doc_id] = int(grade)
-            case _:
-                wanted = "wanted 4 (query_id 0 doc_id grade) or 3 (query_id doc_id grade)"
-                raise RunFileError(f"{where}: found {len(fields)} fields, {wanted}")
-    return qrels
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -133,7 +108,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 number += 1
                 where = f"{path}, line {number}"
                 if len(line) > MAX_LINE_BYTES:
-                    raise RunFileError(f"{where}: longer than {MAX_LINE_BYTES} bytes; is this a run or qrels file?")
+                    raise RunFileError(f"{where}: longer than {MAX_LINE_BYTES} bytes; is this a run?")
                 if text := line.removeprefix(codecs.BOM_UTF8).decode().strip():
                     yield where, text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
@@ -144,11 +119,6 @@ def _checked(text: str, kind: str, where: str) -> str:
     if not _WORD.fullmatch(text):
         raise RunFileError(f"{where}: {kind} {text!r} cannot stand in a TREC file; wanted one word without whitespace")
     return text
-
-
-def _refuse_twice(doc_id: str, query_id: str, known: dict[str, int] | dict[str, float], where: str) -> None:
-    if doc_id in known:
-        raise RunFileError(f"{where}: document {doc_id!r} comes twice for query {query_id!r}; wanted each once")
 
 
 def _score(text: str, where: str) -> float:

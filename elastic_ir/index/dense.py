@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_ir.errors import ConfigError, IndexCorruptError, IndexMismatchError, InputError
+from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexMismatchError, InputError
 from elastic_ir.index.factory import load_faiss, one_thread
 from elastic_ir.index.manifest import FAISS, RESTORE, Manifest
 from elastic_ir.records import EncoderCard, in_run_order
@@ -74,18 +74,19 @@ class DenseIndex:
             crosses the cut at ``k``. An approximate index may find fewer than ``k``.
 
         Raises:
-            InputError: if the vectors or ``k`` are not as above.
+            InputError: if ``k`` is less than 1.
+            BackendError: if the vectors, which are the encoder's and not the user's, are not as above.
             ConfigError: if the index takes no such search argument.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.card.dimension or vectors.dtype != np.float32:
-            raise InputError(
+            raise BackendError(
                 f"{self._name}: queries are {vectors.dtype} {vectors.shape}; wanted float32 [N, {self.card.dimension}]"
             )
         if k < 1:
             raise InputError(f"{self._name}: k is {k}; wanted at least 1")
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
-            raise InputError(
+            raise BackendError(
                 f"{self._name}: the vector of query {bad[0]} (from 0) is not finite; check the model's weights"
             )
         parameters = _parameters(self._index, self.factory, nprobe, ef_search)

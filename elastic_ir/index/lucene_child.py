@@ -118,7 +118,8 @@ class Searcher:
 
     def search(self, queries: Sequence[str], k: int, threads: int) -> list[tuple[list[tuple[str, float]], bool]]:
         """For each query its (doc_id, score), best first, and whether it was cut."""
-        if threads == 1:
+        threads = min(threads, len(queries))
+        if threads <= 1:
             return [self._found(query, k) for query in queries]
         slices = [queries[first::threads] for first in range(threads)]
         found = list(self._pool.map(lambda part: [self._found(query, k) for query in part], slices))

@@ -17,6 +17,12 @@ class Step(NamedTuple):
 Plan = tuple[Step, ...]
 
 
+def check_budget(budget: float) -> None:
+    """Refuse a budget outside (0, 1]."""
+    if not 0 < budget <= 1:
+        raise InputError(f"budget {budget} is out of range; wanted a share of the full candidate-layers in (0, 1]")
+
+
 def plan(budget: float, candidates: int, exits: tuple[int, ...], screen: int | None = None) -> Plan:
     """Two steps within a share of the full candidate-layers.
 
@@ -36,8 +42,7 @@ def plan(budget: float, candidates: int, exits: tuple[int, ...], screen: int | N
     Raises:
         InputError: if the budget is outside (0, 1] or ``screen`` is not an exit.
     """
-    if not 0 < budget <= 1:
-        raise InputError(f"budget {budget} is out of range; wanted a share of the full candidate-layers in (0, 1]")
+    check_budget(budget)
     first, last = exits[0] if screen is None else screen, exits[-1]
     if first not in exits:
         raise InputError(f"no exit after layer {first}; known: {', '.join(map(str, exits))}")

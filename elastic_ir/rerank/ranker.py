@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.checkpoint import Storage
+from elastic_ir.elastic.checkpoint import Storage, fill, upload
 from elastic_ir.elastic.model import padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import by_token_budget
 from elastic_ir.errors import InputError, ModelError
-from elastic_ir.rerank.plan import Plan, Step, plan
+from elastic_ir.rerank.plan import Plan, Step, check_budget, plan
 from elastic_ir.subnet import Subnet
 
 
@@ -71,6 +72,9 @@ class Scored(NamedTuple):
         return result
 
 
+POLL_S = 0.01
+
+
 def _go_on() -> bool:
     return False
 
@@ -103,14 +107,23 @@ class ElasticRanker:
         if not checkpoint.config.exits:
             raise ModelError(f"{name_or_path} has no score head; wanted a reranker (a cross-encoder with one label)")
         model = ElasticScorer(checkpoint.config)
-        model.load_state_dict(checkpoint.state)
-        merged = RankerSettings.model_validate({**(checkpoint.config.ranker or {}), **settings})
+        fill(model, checkpoint)
+        try:
+            merged = RankerSettings.model_validate({**(checkpoint.config.ranker or {}), **settings})
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ModelError(f"setting {key!r} of ranker {name_or_path}: {first['msg']}") from exc
         return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
 
     def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
         """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
         config = self.config.model_copy(update={"ranker": self.settings.model_dump()})
         save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> None:
+        """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
+        upload(self.save_pretrained, repo_id, **options)
 
     @property
     def config(self) -> ElasticConfig:
@@ -147,17 +160,27 @@ class ElasticRanker:
             SubnetError: if there is no exit at this depth. InputError: for a bad budget.
         """
         subnet = self.config.resolve(subnet)
-        steps = (
-            (Step(len(documents), subnet.depth),)
-            if budget is None
-            else plan(budget, len(documents), self._exits(subnet.depth), self.settings.screen)
-        )
+        steps: Plan = (Step(len(documents), subnet.depth),)
+        if budget is not None:
+            steps = self.plan(budget, len(documents), subnet)
         candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
         return self.score_candidates(query, candidates, subnet.width, steps, precision=precision).final()
 
-    def plan(self, budget: float, candidates: int) -> Plan:
-        """The plan for ``candidates`` under ``budget``; see ``rerank.plan.plan``."""
-        return plan(budget, candidates, self.config.exits, self.settings.screen)
+    def plan(self, budget: float, candidates: int, subnet: Subnet | None = None) -> Plan:
+        """The plan for ``candidates`` at the width of ``subnet``, down to its depth (None: the full model).
+
+        The budget is a share of what ``candidates`` cost in the full model; a layer at width w costs w, so a
+        narrow subnet may finish them all for less. Windows of a long document count as one candidate.
+
+        Raises:
+            InputError: if the budget is outside (0, 1].
+        """
+        subnet = self.config.resolve(subnet)
+        check_budget(budget)
+        exits = tuple(depth for depth in self.config.exits if depth <= subnet.depth)
+        share = min(1.0, budget * self.config.num_layers / (subnet.width * subnet.depth))
+        screen = self.settings.screen if self.settings.screen in exits else None
+        return plan(share, candidates, exits, screen)
 
     @torch.inference_mode()
     def score_candidates(
@@ -170,6 +193,7 @@ class ElasticRanker:
         precision: Precision = "fp32",
         batch_tokens: int = 4096,
         stop: Callable[[], bool] = _go_on,
+        turn: Lock | None = None,
     ) -> Scored:
         """Raw scores and their depths.
 
@@ -181,6 +205,7 @@ class ElasticRanker:
             precision: number format of the matrix products.
             batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
             stop: True ends the work; what was scored so far is returned.
+            turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
         if not query.strip():
             raise InputError("the query is empty; wanted a question")
@@ -192,23 +217,26 @@ class ElasticRanker:
             rows = rows[: step.candidates]
             last = number == len(steps) - 1
             for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
-                if stop():
+                if not _take(turn, stop):
                     return scored._replace(stopped=True)
-                pairs = [
-                    pair for row in chunk for pair in carried.pop(row, None) or self._pairs(row, first, candidates[row])
-                ]
-                for pair, score in zip(
-                    pairs, self._advance(pairs, width, step.depth, precision, batch_tokens), strict=True
-                ):
+                try:
+                    pairs = [
+                        p for row in chunk for p in carried.pop(row, None) or self._pairs(row, first, candidates[row])
+                    ]
+                    scores = self._advance(pairs, width, step.depth, precision, batch_tokens, keep=not last)
+                finally:
+                    if turn is not None:
+                        turn.release()
+                for pair, score in zip(pairs, scores, strict=True):
                     if scored.depths[pair.row] < step.depth or score > scored.scores[pair.row]:
                         scored.scores[pair.row], scored.depths[pair.row] = score, step.depth
                     if not last:
                         carried.setdefault(pair.row, []).append(pair)
             rows.sort(key=lambda row: (-scored.scores[row], row))
+            if not last:
+                going_on = set(rows[: steps[number + 1].candidates])
+                carried = {row: pairs for row, pairs in carried.items() if row in going_on}
         return scored
-
-    def _exits(self, depth: int) -> tuple[int, ...]:
-        return tuple(known for known in self.config.exits if known <= depth)
 
     def _pairs(self, row: int, query: list[int], document: Sequence[int]) -> list[_Pair]:
         room = self.max_length - len(query) - 3
@@ -217,9 +245,9 @@ class ElasticRanker:
         return [_Pair(row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
 
     def _advance(
-        self, pairs: list[_Pair], width: float, depth: int, precision: Precision, batch_tokens: int
+        self, pairs: list[_Pair], width: float, depth: int, precision: Precision, batch_tokens: int, *, keep: bool
     ) -> NDArray[np.float32]:
-        """Carry ``pairs`` on to ``depth`` and score them there ``[pairs]``; their states are kept for the next step."""
+        """Carry ``pairs`` on to ``depth`` and score them there ``[pairs]``; ``keep`` keeps their states for more."""
         scores = np.empty(len(pairs), np.float32)
         encoder, device = self.model.encoder, self.model.encoder.device
         for group in by_token_budget([len(pair.ids) for pair in pairs], batch_tokens):
@@ -231,13 +259,26 @@ class ElasticRanker:
                 x = encoder.run_layers(x, bias, list(range(chosen[0].depth, depth)), width)
                 scores[group] = self.model.heads[str(depth)](x).float().cpu().numpy()
             for i, pair in enumerate(chosen):
-                pair.depth, pair.state = depth, x[i, : len(pair.ids)]
+                pair.depth, pair.state = depth, x[i, : len(pair.ids)].clone() if keep else None
         return scores
 
     def _states(self, pairs: list[_Pair], batch: TokenBatch) -> Tensor:
         if pairs[0].state is None:
             return self.model.encoder.embed(batch)
         return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
+
+
+def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
+    """Wait for the turn; False when ``stop`` ends the waiting."""
+    if turn is None:
+        return not stop()
+    while not turn.acquire(timeout=POLL_S):
+        if stop():
+            return False
+    if stop():
+        turn.release()
+        return False
+    return True
 
 
 class _Pair:

@@ -14,6 +14,7 @@ from elastic_ir.level import RerankLevel
 from elastic_ir.records import Degradation, Hit, Ranking
 from elastic_ir.rerank.ranker import ElasticRanker
 from elastic_ir.stage import SearchContext, Stage
+from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ class Rerank(Stage):
     The level in the context, when it has a rerank part, replaces the stage's own settings; a level
     without one skips the stage. A ranker that fails leaves the order as it was, declared.
 
-    Searches take turns at the ranker, each with all of torch's threads: side by side they would only
-    get in each other's way.
+    Searches take turns at the ranker, chunk by chunk, each with all of torch's threads: side by side they
+    would only get in each other's way. Who waits still minds its deadline.
     """
 
     name = "rerank"
@@ -54,17 +55,15 @@ class Rerank(Stage):
         if not head:
             return ranking
         try:
-            tokens = self.tokens_of([hit.doc_id for hit in head])
-            plan = self.ranker.plan(settings.budget, len(head))
-            with self._turn:
-                scored = self.ranker.score_candidates(
-                    ranking.query.text,
-                    tokens,
-                    settings.width,
-                    plan,
-                    precision=self.precision,
-                    stop=lambda: context.expired,
-                )
+            scored = self.ranker.score_candidates(
+                ranking.query.text,
+                self.tokens_of([hit.doc_id for hit in head]),
+                settings.width,
+                self.ranker.plan(settings.budget, len(head), Subnet(settings.width, self.ranker.config.num_layers)),
+                precision=self.precision,
+                stop=lambda: context.expired,
+                turn=self._turn,
+            )
         except InputError:
             raise
         except Exception as exc:
@@ -72,12 +71,15 @@ class Rerank(Stage):
             return _degraded(ranking, Degradation("ranker_down", self.name, str(exc)))
         if not np.isfinite(scored.scores[scored.depths > 0]).all():
             return _degraded(ranking, Degradation("ranker_down", self.name, "a score is not finite"))
+        if not (scored.depths > 0).any():
+            return _degraded(ranking, Degradation("deadline", self.name, f"none of {len(head)} candidates scored"))
         final = scored.final()
         hits = [head[row]._replace(score=float(final[row])) for row in scored.order()]
         reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
         if scored.stopped:
-            done = int((scored.depths > 0).sum())
-            return _degraded(reranked, Degradation("deadline", self.name, f"{done} of {len(head)} candidates scored"))
+            deep, done = int(scored.depths.max()), int((scored.depths == scored.depths.max()).sum())
+            detail = f"stopped with {done} of {len(head)} candidates at layer {deep}"
+            return _degraded(reranked, Degradation("deadline", self.name, detail))
         return reranked
 
 

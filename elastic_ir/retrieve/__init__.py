@@ -2,7 +2,7 @@
 
 from elastic_ir.retrieve.bm25 import BM25Retriever
 from elastic_ir.retrieve.dense import DenseRetriever
-from elastic_ir.retrieve.fallback import Fallback
+from elastic_ir.retrieve.fallback import Fallback, Missing
 from elastic_ir.stage import Stage
 
 RETRIEVERS: dict[str, type[Stage]] = {
@@ -10,4 +10,4 @@ RETRIEVERS: dict[str, type[Stage]] = {
     "dense": DenseRetriever,
 }
 
-__all__ = ["RETRIEVERS", "BM25Retriever", "DenseRetriever", "Fallback"]
+__all__ = ["RETRIEVERS", "BM25Retriever", "DenseRetriever", "Fallback", "Missing"]

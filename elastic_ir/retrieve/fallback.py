@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from elastic_ir.errors import BackendError, InputError
 from elastic_ir.records import Degradation, Ranking
-from elastic_ir.stage import SearchContext, Stage, timed
+from elastic_ir.stage import SearchContext, Stage, described, timed
 
 logger = logging.getLogger(__name__)
-
-RETRY_S = 30.0
-"""How long a primary that could not be made is left alone."""
 
 
 class Fallback(Stage):
@@ -24,8 +19,7 @@ class Fallback(Stage):
     is the caller's mistake and goes to the caller.
 
     Args:
-        primary: a stage, or a callable that makes it when first needed; where that fails it is tried again
-            after 30 seconds.
+        primary: what answers when all is well: dense, or a fusion with it.
         secondary: what answers otherwise: BM25.
 
     Raises:
@@ -34,10 +28,9 @@ class Fallback(Stage):
 
     composite = True
 
-    def __init__(self, primary: Stage | Callable[[], Stage], secondary: Stage) -> None:
-        self.primary = primary if isinstance(primary, Stage) else Late(primary)
-        self.secondary = secondary
-        self.name = f"{self.primary.name}, else {secondary.name}"
+    def __init__(self, primary: Stage, secondary: Stage) -> None:
+        self.primary, self.secondary = primary, secondary
+        self.name = f"{primary.name}, else {secondary.name}"
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
         if context.level is not None and context.level.retriever == "bm25":
@@ -48,15 +41,15 @@ class Fallback(Stage):
             raise
         except Exception as exc:
             failure = exc
-        logger.warning("%s failed, %s answers: %s", self.primary.name, self.secondary.name, _described(failure))
+        logger.warning("%s failed, %s answers: %s", self.primary.name, self.secondary.name, described(failure))
         try:
             results = timed(self.secondary, rankings, context)
         except InputError:
             raise
         except Exception as exc:
             raise BackendError(
-                f"no retriever is left: {self.primary.name} failed ({_described(failure)}), "
-                f"then {self.secondary.name} ({_described(exc)})"
+                f"no retriever is left: {self.primary.name} failed ({described(failure)}), "
+                f"then {self.secondary.name} ({described(exc)})"
             ) from exc
         note = Degradation("dense_down", "dense", str(failure) or type(failure).__name__)
         return [result._replace(degraded=(*result.degraded, note)) for result in results]
@@ -66,37 +59,13 @@ class Fallback(Stage):
         self.secondary.close()
 
 
-class Late(Stage):
-    """A stage made when first called; where that fails, the same error answers for the next 30 seconds."""
+class Missing(Stage):
+    """A dense retriever that could not be made: every call raises ``error``."""
 
     name = "dense"
-    composite = True
 
-    def __init__(self, make: Callable[[], Stage]) -> None:
-        self._make = make
-        self._stage: Stage | None = None
-        self._failure: tuple[float, Exception] | None = None
-        self._making = threading.Lock()
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-        with self._making:
-            if self._stage is None:
-                self._stage = self._made()
-        return timed(self._stage, rankings, context)
-
-    def _made(self) -> Stage:
-        if self._failure is not None and time.monotonic() < self._failure[0] + RETRY_S:
-            raise self._failure[1].with_traceback(None)
-        try:
-            return self._make()
-        except Exception as exc:
-            self._failure = time.monotonic(), exc
-            raise
-
-    def close(self) -> None:
-        if self._stage is not None:
-            self._stage.close()
-
-
-def _described(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}"
+        raise self.error.with_traceback(None)  # or it would grow with every call

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from elastic_ir.datasets.lines import Line, read_lines
 from elastic_ir.errors import DatasetError
 from elastic_ir.train.recipe import ListSource, Recipe, TextSource
 
@@ -23,12 +23,17 @@ class CandidateList(NamedTuple):
 
 
 class Texts:
-    """Seeded batches of texts drawn from the recipe's sources by their shares."""
+    """Seeded batches of texts drawn from the recipe's sources by their shares, each with its role's prompt.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: names the sources.
+        prompts: role -> text put before every text of it.
+    """
+
+    def __init__(self, recipe: Recipe, prompts: Mapping[str, str]) -> None:
         if not recipe.texts:
             raise DatasetError("a denser recipe needs `texts:`, at least one file of texts")
-        self.recipe = recipe
+        self.recipe, self._prompts = recipe, prompts
         self._texts = [_read_texts(source) for source in recipe.texts]
         self._shares = [source.share for source in recipe.texts]
 
@@ -42,13 +47,13 @@ class Texts:
 
     def _draw(self, source: int, random: Random) -> str:
         text = random.choice(self._texts[source])
-        span = self.recipe.texts[source].span_words
+        prompt, span = self._prompts[self.recipe.texts[source].role], self.recipe.texts[source].span_words
         if span is None:
-            return text
+            return prompt + text
         words = text.split()
         length = random.randint(*span)
         start = random.randrange(max(1, len(words) - length + 1))
-        return " ".join(words[start : start + length])
+        return prompt + " ".join(words[start : start + length])
 
 
 class Lists:
@@ -59,6 +64,7 @@ class Lists:
             raise DatasetError("a ranker recipe needs `lists:`, at least one file of candidate lists")
         self.recipe = recipe
         self._lists = [item for source in recipe.lists for item in _read_lists(source)]
+        self._shuffled: tuple[int, list[int]] = -1, []
 
     def batch(self, step: int) -> list[CandidateList]:
         """The ``recipe.batch`` candidate lists of ``step``."""
@@ -67,44 +73,29 @@ class Lists:
         return [self._lists[self._order(index // count)[index % count]] for index in wanted]
 
     def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self._lists)))
-        Random(f"{self.recipe.seed}:{epoch}").shuffle(order)
-        return order
+        if epoch != self._shuffled[0]:
+            order = list(range(len(self._lists)))
+            Random(f"{self.recipe.seed}:{epoch}").shuffle(order)
+            self._shuffled = epoch, order
+        return self._shuffled[1]
 
 
 def _read_texts(source: TextSource) -> list[str]:
-    texts = []
-    for where, row in _rows(source.path, source.limit):
-        text = row.get(source.field)
-        if not isinstance(text, str):
-            raise DatasetError(f"{where}: no text in field {source.field!r}")
-        if text.strip():
-            texts.append(text)
+    texts = [line.field(line.record(), source.field) for line in _lines(source.path, source.limit)]
+    texts = [text for text in texts if text.strip()]
     if not texts:
         raise DatasetError(f"{source.path} holds no text in field {source.field!r}")
     return texts
 
 
 def _read_lists(source: ListSource) -> Iterator[CandidateList]:
-    for where, row in _rows(source.path, source.limit):
-        query, candidates = row.get("query"), row.get("candidates")
-        if not isinstance(query, str) or not isinstance(candidates, list) or len(candidates) < 2:
-            raise DatasetError(f"{where}: wanted a query and at least two candidates")
-        yield CandidateList(query, tuple(map(str, candidates)))
+    for line in _lines(source.path, source.limit):
+        row = line.record()
+        query, candidates = line.field(row, "query"), row.get("candidates")
+        if not isinstance(candidates, list) or len(candidates) < 2 or not all(isinstance(c, str) for c in candidates):
+            line.fail("wanted `candidates`, a list of at least two texts")
+        yield CandidateList(query, tuple(candidates))
 
 
-def _rows(path: str, limit: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    file = Path(path).expanduser()
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if limit is not None and number > limit:
-                    return
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-                yield f"{file}, line {number}", row
-    except OSError as exc:
-        raise DatasetError(f"cannot read training data {file}: {exc.strerror or exc}") from exc
-    except ValueError as exc:
-        raise DatasetError(f"{file}, line {number}: {exc}; wanted one JSON object a line") from exc
+def _lines(path: str, limit: int | None) -> Iterator[Line]:
+    return islice(read_lines(Path(path).expanduser()), limit)

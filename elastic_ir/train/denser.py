@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from elastic_ir.dense import denser_settings, pool
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.importance import measure, random_direction, reorder
@@ -24,10 +25,10 @@ class DenserObjective:
 
     def __init__(self, recipe: Recipe, checkpoint: Checkpoint) -> None:
         self.recipe, self.tokens = recipe, checkpoint.tokens
-        self.data = Texts(recipe)
-        settings = recipe.denser or checkpoint.config.denser or {}
-        self.prompt = str(settings.get("query_prompt", ""))
-        config = checkpoint.config.model_copy(update={"denser": settings, "depth_rule": "spaced"})
+        self.settings = denser_settings(checkpoint, recipe.denser.model_dump(exclude_unset=True))
+        prompts = {"query": self.settings.query_prompt, "document": self.settings.document_prompt}
+        self.data = Texts(recipe, prompts)
+        config = checkpoint.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
         self.teacher, self.student = _model(config, checkpoint.state), _model(config, checkpoint.state)
         self.teacher.requires_grad_(False)
 
@@ -49,7 +50,7 @@ class DenserObjective:
 
     def batch(self, step: int) -> TokenBatch:
         """The token batch of ``step``, prompts included."""
-        texts = [self.prompt + text for text in self.data.batch(step)]
+        texts = self.data.batch(step)
         return self.tokens.pad([self.tokens.single(ids) for ids in self.tokens.ids(texts, self.recipe.max_tokens - 2)])
 
     def targets(self, batch: TokenBatch) -> list[Tensor]:
@@ -60,12 +61,13 @@ class DenserObjective:
     def loss(self, batch: TokenBatch, targets: list[Tensor], subnet: Subnet) -> Tensor:
         """Loss of one subnet."""
         states = _hidden_states(self.student, batch, subnet)
-        teacher = F.normalize(targets[-1][:, 0].float(), dim=-1)
-        student = F.normalize(states[-1][:, 0].float(), dim=-1)
+        teacher, student = (
+            F.normalize(pool(hidden.float(), batch.lengths, self.settings.pooling), dim=-1)
+            for hidden in (targets[-1], states[-1])
+        )
         loss = 10 * cosine_loss(student, teacher) + similarity_loss(student, teacher, self.recipe.temperature)
         if self.recipe.hidden_loss:
-            mask = torch.arange(batch.input_ids.shape[1])[None, :] < batch.lengths[:, None].cpu()
-            mask = mask.to(student.device)
+            mask = torch.arange(batch.input_ids.shape[1], device=student.device)[None, :] < batch.lengths[:, None]
             layers = self.config.layers(subnet.depth)
             terms = [
                 hidden_loss(state.float(), targets[layer].float(), mask)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from elastic_ir.errors import ConfigError
+from elastic_ir.config import checked, read_yaml
+from elastic_ir.dense import DenserSettings
 from elastic_ir.subnet import Subnet
 
 
@@ -29,6 +30,7 @@ class TextSource(_Settings):
     """Texts for a denser: one field of a JSONL file (``.gz`` allowed).
 
     Attributes:
+        role: ``query`` texts get the query prompt, ``document`` texts the document prompt.
         share: relative frequency of this source in a batch.
         span_words: (least, most) words of a random span taken from each text; None takes the whole text.
         limit: rows read; None reads all.
@@ -36,6 +38,7 @@ class TextSource(_Settings):
 
     path: str
     field: str = "query"
+    role: Literal["query", "document"] = "query"
     share: float = Field(default=1.0, gt=0)
     span_words: tuple[int, int] | None = None
     limit: int | None = Field(default=None, gt=0)
@@ -82,6 +85,7 @@ class Recipe(_Settings):
         hidden_loss: weight of the loss to the teacher's hidden states.
         exits: a ranker's exit depths.
         threads: torch threads; None leaves torch's choice.
+        denser: settings that replace the teacher's.
     """
 
     kind: Literal["denser", "ranker"]
@@ -108,23 +112,31 @@ class Recipe(_Settings):
     threads: int | None = Field(default=None, gt=0)
     save_every: int = Field(default=50, gt=0)
     importance_batches: int = Field(default=4, gt=0)
-    denser: dict[str, Any] | None = None
+    denser: DenserSettings = DenserSettings()
+
+
+_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "name", "device"}
+
+
+def identity(recipe: Recipe) -> str:
+    """What must stay the same for a run to continue, as JSON: all but lengths, places and machines."""
+    return json.dumps(recipe.model_dump(mode="json", exclude=_MAY_CHANGE), sort_keys=True)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a YAML recipe; ``$VARIABLES`` in it are replaced from the environment.
+    """Read a YAML recipe; ``$VARIABLES`` in its texts are replaced from the environment.
 
     Raises:
         ConfigError: naming the file and what is wrong.
     """
-    try:
-        raw = yaml.safe_load(os.path.expandvars(path.read_text("utf-8")))
-        return Recipe.model_validate(raw)
-    except OSError as exc:
-        raise ConfigError(f"cannot read recipe {path}: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"{path} is not YAML: {exc}") from exc
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {where}: {first['msg']}; see docs/training.md for the keys of a recipe") from exc
+    return checked(Recipe, _expanded(read_yaml(path, "recipe")), str(path))
+
+
+def _expanded(value: object) -> object:
+    if isinstance(value, str):
+        return os.path.expandvars(value)
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _expanded(item) for key, item in value.items()}
+    return value

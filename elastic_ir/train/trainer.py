@@ -18,7 +18,7 @@ from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.denser import DenserObjective
 from elastic_ir.train.ranker import RankerObjective
-from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.recipe import Recipe, identity
 from elastic_ir.train.sampling import strategy
 
 logger = logging.getLogger(__name__)
@@ -156,8 +156,9 @@ class _Run:
             for key in ("exp_avg", "exp_avg_sq"):
                 if p in self.optimizer.state:
                     tensors[f"{key}.{name}"] = self.optimizer.state[p][key]
+        metadata = {"step": str(self.step), "recipe": identity(self.recipe)}
         part = self.output / f"{STATE}.part"
-        save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"step": str(self.step)})
+        save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
         part.replace(self.output / STATE)
 
     def _read_state(self) -> dict[str, Tensor] | None:
@@ -168,10 +169,21 @@ class _Run:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                self.step = int(file.metadata()["step"])
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                metadata = file.metadata()
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            self.step = int(metadata["step"])
         except Exception as exc:
             raise ModelError(f"training state {path} is damaged ({exc}); remove it to start anew") from exc
+        if metadata.get("recipe", identity(self.recipe)) != identity(self.recipe):
+            raise ConfigError(f"{path} was made by another recipe; remove it to start anew, or choose another output")
+        self._cut_log()
+        return state
+
+    def _cut_log(self) -> None:
+        """Drop the lines of steps that were done but not saved; they will be done again."""
+        log = self.output / LOG
+        lines = log.read_text("utf-8").splitlines(keepends=True) if log.is_file() else []
+        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step), "utf-8")
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         logger.info("resuming %s at step %d", self.output, self.step)
@@ -180,7 +192,7 @@ class _Run:
                 p.copy_(state[f"weights.{name}"])
                 self.average[name].copy_(state[f"average.{name}"])
                 self.optimizer.state[p] = {
-                    "step": torch.tensor(float(self.step)),
+                    "step": torch.tensor(float(self.step), device=p.device if self.recipe.device == "cuda" else "cpu"),
                     "exp_avg": state[f"exp_avg.{name}"].to(p.device),
                     "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(p.device),
                 }

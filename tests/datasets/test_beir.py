@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from elastic_ir.datasets import load, read_qrels
+from elastic_ir.datasets import load
 from elastic_ir.errors import DatasetError
 from elastic_ir.records import Document, Query
 
@@ -142,38 +142,6 @@ def test_without_judgments_all_queries_count(six_documents: Path) -> None:
     assert len(dataset.queries()) == 3
     with pytest.raises(DatasetError, match=r"no relevance judgments; wanted qrels/test.tsv"):
         dataset.qrels()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n",
-        "q1\td1\t2\r\nq1\td2\t0\r\nq2\td1\t-1",
-        "q1 0 d1 2\nq1 0 d2 0\n\nq2 0 d1 -1\n",
-        "q1\t0\td1\t2\nq1\t0\td2\t0\nq2\t0\td1\t-1\nq2\t0\td1\t-1\n",
-    ],
-)
-def test_the_forms_of_qrels(tmp_path: Path, text: str) -> None:
-    (tmp_path / "test.tsv").write_bytes(text.encode())
-    assert read_qrels(tmp_path / "test.tsv") == {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": -1}}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("q1\td1", "found 2 columns"),
-        ("q1\t0\td1\t1\tmore", "found 5 columns"),
-        ("q1\td1\tyes", "grade 'yes' cannot be read"),
-        ("q1\td1\t1.5", "grade '1.5' cannot be read"),
-        ("q1\td 1\t1", "white space"),
-        ("q1\td0\t2", "is judged 2 and before 1"),
-        ("query-id\tcorpus-id\tscore", "grade 'score'"),
-    ],
-)
-def test_bad_judgments_are_told_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "test.tsv").write_text(f"q1\td0\t1\n{line}\n")
-    with pytest.raises(DatasetError, match=f"test.tsv, line 2: .*{message}"):
-        read_qrels(tmp_path / "test.tsv")
 
 
 def test_the_fingerprint_follows_the_documents(six_documents: Path) -> None:

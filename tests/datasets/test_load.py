@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from elastic_ir.datasets import load
+from elastic_ir.datasets.pydocs import Pydocs
 from elastic_ir.errors import DatasetError
 
 
-def test_an_existing_folder_wins_over_a_known_name(
+def test_a_known_name_wins_over_a_folder_called_so(
     six_documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     six_documents.rename(tmp_path / "pydocs")
     monkeypatch.chdir(tmp_path)
-    assert [document.doc_id for document in load("pydocs").documents()] == ["d0", "d1", "d2", "d3", "d4", "d5"]
+    assert isinstance(load("pydocs"), Pydocs)
+    folder = load("./pydocs")
+    assert [document.doc_id for document in folder.documents()] == ["d0", "d1", "d2", "d3", "d4", "d5"]
+    assert load(folder.name).key == folder.key
 
 
 def test_unknown_names_are_told_in_one_line_with_the_nearest() -> None:

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModel, BertForSequenceClassification, BertModel
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, TokenBatch, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.huggingface import extract
 from elastic_ir.elastic.importance import measure, random_direction, reorder
 from elastic_ir.errors import ModelError, SubnetError
 from elastic_ir.subnet import Subnet
@@ -21,11 +20,8 @@ TEXTS = ["the cat sat on the mat", "dog", "a small bird flew in the big blue sky
 
 @pytest.fixture
 def loaded(bert_folder: Path) -> tuple[ElasticLM, TokenBatch]:
-    checkpoint = load_checkpoint(bert_folder)
-    model = ElasticLM(checkpoint.config)
-    model.load_state_dict(checkpoint.state)
-    tokens = checkpoint.tokens
-    return model.eval(), tokens.pad([tokens.single(ids) for ids in tokens.ids(TEXTS, 60)])
+    model, tokens = ElasticLM.from_pretrained(bert_folder), load_checkpoint(bert_folder).tokens
+    return model, tokens.pad([tokens.single(ids) for ids in tokens.ids(TEXTS, 60)])
 
 
 def mask(batch: TokenBatch) -> torch.Tensor:
@@ -47,7 +43,7 @@ def test_extract_equals_the_subnet_and_loads_with_auto_model(
 ) -> None:
     model, batch = loaded
     subnet = Subnet.parse(name)
-    extract(model, subnet).save_pretrained(tmp_path)
+    model.extract(subnet).save_pretrained(tmp_path)
     plain = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()
     assert plain.config.num_hidden_layers == subnet.depth
     found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
@@ -149,4 +145,11 @@ def test_bad_checkpoints_say_what_is_wrong(tmp_path: Path, bert_folder: Path) ->
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="damaged"):
+        load_checkpoint(tmp_path)
+    del checkpoint.state["words.weight"]
+    save_checkpoint(tmp_path, checkpoint.config, checkpoint.state, checkpoint.tokens)
+    with pytest.raises(ModelError, match="do not fit"):
+        ElasticLM.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="not a tokenizer"):
         load_checkpoint(tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate import read_metadata, read_qrels, read_run, write_metadata, write_run
+from elastic_ir.evaluate import read_metadata, read_run, write_metadata, write_run
 from elastic_ir.records import Hit, Query, Ranking, in_run_order
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -144,40 +144,6 @@ def test_files_that_cannot_be_read_are_run_file_errors(tmp_path: Path) -> None:
     for name in ("cut.gz", "plain.gz", "none.trec", "."):
         with pytest.raises(RunFileError):
             read_run(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "q1 0 d1 2\nq1 0 d2 0\nq2 0 d1 -1\n",
-        "q1\t0\td1\t2\nq1\t0\td2\t0\nq2\t0\td1\t-1\n",
-        "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n",
-        "q1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n",
-    ],
-)
-def test_qrels_of_trec_and_beir_read_alike(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "qrels"
-    path.write_text(content)
-    assert read_qrels(path) == {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": -1}}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("q 0 b", "line 2: grade 'b'; wanted an integer"),
-        ("q 0 b 1.5", "line 2: grade '1.5'"),
-        ("q 0 b 99999999999999999999", "line 2: grade"),
-        ("q 0 b 1 1", "line 2: found 5 fields"),
-        ("q", "line 2: found 1 fields"),
-        ("q\tan id\t1", "line 2: an id .* has a space"),
-        ("q 0 a 1", "line 2: document 'a' comes twice"),
-    ],
-)
-def test_malformed_qrels_are_refused_with_their_line(tmp_path: Path, line: str, message: str) -> None:
-    path = tmp_path / "qrels"
-    path.write_text(f"q 0 a 1\n{line}\n")
-    with pytest.raises(RunFileError, match=message):
-        read_qrels(path)
 
 
 def test_metadata_stands_beside_the_run_and_comes_back(tmp_path: Path) -> None:

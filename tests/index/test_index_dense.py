@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from index_helpers import DIMENSION, HashEncoder
 
-from elastic_ir.errors import ConfigError, IndexMismatchError, InputError
+from elastic_ir.errors import BackendError, ConfigError, IndexMismatchError, InputError
 from elastic_ir.index import DenseIndex, build_index
 from elastic_ir.records import Document
 
@@ -115,13 +115,13 @@ def test_ties_go_to_the_larger_id_also_at_the_cut(tmp_path: Path, batch: int) ->
 def test_queries_must_be_finite(indexes: dict[str, DenseIndex], queries: np.ndarray, value: float) -> None:
     spoiled = queries.copy()
     spoiled[7, 3] = value
-    with pytest.raises(InputError, match=r"query 7 .* is not finite"):
+    with pytest.raises(BackendError, match=r"query 7 .* is not finite"):
         indexes["Flat"].search(spoiled, k=3)
 
 
 def test_queries_must_have_shape_and_dtype(indexes: dict[str, DenseIndex], queries: np.ndarray) -> None:
     for wrong in (queries[0], queries[:, :8], queries.astype(np.float64)):
-        with pytest.raises(InputError, match=r"wanted float32 \[N, 16\]"):
+        with pytest.raises(BackendError, match=r"wanted float32 \[N, 16\]"):
             indexes["Flat"].search(wrong, k=3)
     for k in (0, -1):
         with pytest.raises(InputError, match=f"k is {k}; wanted at least 1"):

@@ -6,7 +6,7 @@ from contract import QUERIES, check_stage
 from elastic_ir.errors import BackendError, ConfigError, InputError, ModelError
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit
-from elastic_ir.retrieve import Fallback, fallback
+from elastic_ir.retrieve import Fallback, Missing
 from elastic_ir.stage import SearchContext, Stage
 from elastic_ir.subnet import Subnet
 
@@ -89,35 +89,11 @@ def test_when_both_fail_both_are_named():
     assert "no Java" in str(caught.value.__cause__)
 
 
-def test_a_primary_is_made_once_and_only_when_needed():
-    made = []
-
-    def make():
-        made.append(Named("dense"))
-        return made[-1]
-
-    stage = Fallback(make, Named("bm25"))
-    answered_by(stage, SearchContext(level=Level("bm25")))
-    assert made == []
-    assert answered_by(stage) == answered_by(stage) == ("dense", ())
-    assert len(made) == 1
-
-
-def test_a_primary_that_cannot_be_made_is_tried_again_later(monkeypatch):
-    tries = []
-
-    def make():
-        tries.append("try")
-        if len(tries) == 1:
-            raise ModelError("no such model")
-        return Named("dense")
-
-    stage = Fallback(make, Named("bm25"))
+def test_a_missing_primary_answers_with_its_error_each_time():
+    stage = Fallback(Missing(ModelError("no such model")), Named("bm25"))
     missing = ("bm25", (Degradation("dense_down", "dense", "no such model"),))
     assert answered_by(stage) == answered_by(stage) == missing
-    assert len(tries) == 1
-    monkeypatch.setattr(fallback, "RETRY_S", 0.0)
-    assert answered_by(stage) == ("dense", ())
+    assert answered_by(stage, SearchContext(level=Level("bm25"))) == ("bm25", ())
 
 
 def test_times_are_noted_under_the_stage_that_answered():
@@ -125,14 +101,12 @@ def test_times_are_noted_under_the_stage_that_answered():
     answered_by(Fallback(Named("dense", RuntimeError("x")), Named("bm25")), context)
     assert set(context.latencies_ms) == {"bm25"}
     context = SearchContext()
-    answered_by(Fallback(lambda: Named("dense"), Named("bm25")), context)
+    answered_by(Fallback(Named("dense"), Named("bm25")), context)
     assert set(context.latencies_ms) == {"dense"}
 
 
 def test_close_closes_both():
     dense, bm25 = Named("dense"), Named("bm25")
-    stage = Fallback(lambda: dense, bm25)
-    answered_by(stage)
-    stage.close()
+    Fallback(dense, bm25).close()
     assert dense.closed
     assert bm25.closed

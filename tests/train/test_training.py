@@ -102,13 +102,19 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
         weights = tmp_path / name / "checkpoint" / "model.safetensors"
         sums.append(hashlib.sha256(weights.read_bytes()).hexdigest())
     assert sums[0] == sums[1]
+    log = (tmp_path / "killed" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(1, 9))
+    with pytest.raises(ConfigError, match="another recipe"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "killed", seed=1, steps=10))
 
 
 def test_batches_depend_on_seed_and_step_only(bert_folder: Path, texts: Path, lists: Path, tmp_path: Path) -> None:
     recipe = denser_recipe(bert_folder, texts, tmp_path, lists=[{"path": str(lists)}])
-    assert Texts(recipe).batch(7) == Texts(recipe).batch(7)
+    prompts = {"query": "query : ", "document": ""}
+    assert Texts(recipe, prompts).batch(7) == Texts(recipe, prompts).batch(7)
     assert Lists(recipe).batch(3) == Lists(recipe).batch(3)
-    assert Texts(recipe).batch(7) != Texts(recipe.model_copy(update={"seed": 1})).batch(7)
+    assert Texts(recipe, prompts).batch(7) != Texts(recipe.model_copy(update={"seed": 1}), prompts).batch(7)
+    assert all(text.startswith("query : ") for text in Texts(recipe, prompts).batch(0))
     five = [item for step in range(5) for item in Lists(recipe).batch(step)]
     assert all(five.count(item) == 4 for item in five)
 
