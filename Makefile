@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# CI and tests take the CPU build range of torch named in setup.cfg.
 READY := $(VENV)/.ready
 
 .PHONY: demo test check fix bench
@@ -29,5 +28,6 @@ fix: $(READY)  ## format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## the quality table of all collections found in $$ELASTIC_IR_DATA
+bench: $(READY)  ## the figures of the README, on the collections in $$ELASTIC_IR_DATA
+	$(BIN)/python benchmarks/ranker.py
 	$(BIN)/python benchmarks/quality.py
