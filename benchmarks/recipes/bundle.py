@@ -17,7 +17,7 @@ from elastic_ir.train.sampling import strategy
 from elastic_ir.train.trainer import OBJECTIVES
 
 
-def main(recipe_path: Path, target: Path) -> None:
+def main(recipe_path: Path, target: Path, shallowest: int) -> None:
     """Write the averaged weights of the run's last saved state."""
     recipe = read_recipe(recipe_path)
     objective = OBJECTIVES[recipe.kind](recipe, load_checkpoint(recipe.teacher))
@@ -25,10 +25,13 @@ def main(recipe_path: Path, target: Path) -> None:
     average = {name.removeprefix("average."): t for name, t in state.items() if name.startswith("average.")}
     sample = strategy(recipe.sampling, objective.config, recipe.seed)
     trained = sorted({str(subnet) for step in range(100) for subnet in sample(step)}, reverse=True)
-    config = objective.config.model_copy(update={"trained": tuple(trained)})
+    exits = tuple(depth for depth in objective.config.exits if depth >= shallowest)
+    dropped = [f"heads.{depth}." for depth in objective.config.exits if depth < shallowest]
+    average = {name: t for name, t in average.items() if not name.startswith(tuple(dropped))}
+    config = objective.config.model_copy(update={"trained": tuple(trained), "exits": exits})
     save_checkpoint(target, config, average, objective.tokenizer, "int8")
     print(target, f"{(target / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
