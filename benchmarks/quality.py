@@ -36,22 +36,36 @@ def rows(names: list[str]) -> dict[str, tuple[str, str | None]]:
     return {row: value for row, value in table.items() if not names or row in names}
 
 
-def measure(collection: str, chosen: list[str], output: Path) -> dict[str, Any]:
-    """Figures of every row on one collection."""
+def measure(collection: str, chosen: list[str], output: Path, ready: bool) -> dict[str, Any]:
+    """Figures of every row on one collection; ``ready`` leaves out rows without a finished run."""
     folder = str(data_folder() / "collections" / collection)
     dataset = load(folder)
-    dense = read_config(PIPELINES / "dense.yaml").model_dump(mode="json") | {"dataset": folder}
-    with Pipeline.from_config(dense) as opened:
-        index = opened.index_path
+    index = None if ready else _index(folder)
     runs, latency = {}, {}
     for row, (pipeline, level) in rows(chosen).items():
         path = output / f"{collection}.{row.replace(' ', '-')}.trec"
         if not path.is_file():
+            if index is None:
+                continue
             with Pipeline.from_config(PIPELINES / f"{pipeline}.yaml", index=index) as opened:
                 write(opened, dataset.queries(), path, tag=row.replace(" ", "-"), k=HITS, level=level)
         runs[row], latency[row] = read_run(path), read_metadata(path)["latency_ms"]["mean"]
     result = evaluate(dataset.qrels(), runs, MEASURES, permutations=100)
     return {row: {**result.means[row], "latency_ms": latency[row]} for row in runs}
+
+
+def _index(folder: str) -> Path:
+    dense = read_config(PIPELINES / "dense.yaml").model_dump(mode="json") | {"dataset": folder}
+    with Pipeline.from_config(dense) as opened:
+        return opened.index_path
+
+
+def _line(row: str, figures: dict[str, Any], measure: str) -> str:
+    """One line of a table; the mean only where every collection has the row."""
+    values = [figures[name][row][measure] for name in figures if row in figures[name]]
+    cells = [f"{figures[name][row][measure]:.4f}" if row in figures[name] else "-" for name in figures]
+    mean = f"{sum(values) / len(values):.4f}" if len(values) == len(figures) else "-"
+    return f"| {row} | {' | '.join(cells)} | {mean} |"
 
 
 def main() -> None:
@@ -62,19 +76,16 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/collections"), help="folder of the runs; ready ones are kept"
     )
+    parser.add_argument("--ready", action="store_true", help="tabulate finished runs only")
     arguments = parser.parse_args()
-    figures = {name: measure(name, arguments.rows, arguments.runs) for name in arguments.only}
-    names = list(next(iter(figures.values())))
-    lines = [f"| nDCG@10 | {' | '.join(figures)} | mean |", f"|---|{'---|' * (len(figures) + 1)}"]
-    for row in names:
-        values = [figures[name][row]["ndcg@10"] for name in figures]
-        lines.append(f"| {row} | {' | '.join(f'{v:.4f}' for v in values)} | {sum(values) / len(values):.4f} |")
-    lines += ["", f"| Recall@100 | {' | '.join(figures)} |", f"|---|{'---|' * len(figures)}"]
-    for row in names:
-        values = [figures[name][row]["recall@100"] for name in figures]
-        lines.append(f"| {row} | {' | '.join(f'{v:.4f}' for v in values)} |")
+    figures = {name: measure(name, arguments.rows, arguments.runs, arguments.ready) for name in arguments.only}
+    lines = []
+    for title, key in (("nDCG@10", "ndcg@10"), ("Recall@100", "recall@100")):
+        lines += [f"| {title} | {' | '.join(figures)} | mean |", f"|---|{'---|' * (len(figures) + 1)}"]
+        lines += [_line(row, figures, key) for row in rows(arguments.rows) if any(row in f for f in figures.values())]
+        lines.append("")
     RESULTS.mkdir(exist_ok=True)
-    store("quality", "python benchmarks/quality.py", {"figures": figures}, "\n".join(lines))
+    store("quality", "python benchmarks/quality.py", {"figures": figures}, "\n".join(lines).rstrip())
 
 
 if __name__ == "__main__":
