@@ -97,7 +97,7 @@ class PipelineConfig(_Settings):
         candidates: hits each retriever hands on.
         fallback: BM25 answers when the dense side fails.
         shrink_with_load: the depth budget shrinks with the searches in flight.
-        precision: number format of matrix products; ``auto`` is bf16 where the processor has it.
+        precision: number format of matrix products; ``auto`` is bf16 where the processor has it, else int8.
     """
 
     dataset: str | None = None
@@ -111,7 +111,7 @@ class PipelineConfig(_Settings):
     reranker: RerankerConfig | None = None
     fallback: bool = True
     shrink_with_load: bool = True
-    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    precision: Literal["fp32", "bf16", "int8", "auto"] = "auto"
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> PipelineConfig:

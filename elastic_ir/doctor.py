@@ -58,9 +58,11 @@ def _threads() -> str:
 
 
 def _precision() -> str:
-    from elastic_ir.elastic.precision import bf16_is_native
+    import torch
 
-    return "bf16 is native: documents and reranking use it" if bf16_is_native() else "bf16 is not native: fp32 is used"
+    from elastic_ir.elastic.precision import resolve
+
+    return f"documents and reranking use {resolve(torch.device('cpu'), 'auto')}, the fastest format here"
 
 
 def _faiss() -> str:

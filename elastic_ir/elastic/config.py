@@ -16,6 +16,7 @@ class ElasticConfig(BaseModel):
     Attributes:
         depth_rule: ``spaced`` takes layers ceil(i N / depth), i = 1..depth; ``prefix`` the first ``depth``.
         exits: depths that have a score head, ascending; empty for an encoder without one.
+        own: subnets with normalisation and biases of their own, an encoder's only.
         trained: subnets that training optimised; others are legal but may be poor.
         denser: pooling, prompts and the like, when the checkpoint is a denser.
         ranker: its settings, when the checkpoint is a ranker.
@@ -34,6 +35,7 @@ class ElasticConfig(BaseModel):
     layer_norm_eps: float = 1e-12
     depth_rule: Literal["spaced", "prefix"] = "spaced"
     exits: tuple[int, ...] = ()
+    own: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     denser: dict[str, Any] | None = None
     ranker: dict[str, Any] | None = None

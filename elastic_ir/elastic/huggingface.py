@@ -29,6 +29,11 @@ _LAYER = {
     "ffn_norm.weight": "output.LayerNorm.weight",
     "ffn_norm.bias": "output.LayerNorm.bias",
 }
+_VECTORS = (
+    "qkv_bias", "out_bias", "attention_norm.weight", "attention_norm.bias",
+    "up_bias", "down_bias", "ffn_norm.weight", "ffn_norm.bias",
+)  # fmt: skip
+"""Where a layer's own tensors lie that ``Vectors`` names, in its order."""
 _TRANSPOSED = {"out": "attention.output.dense.weight", "down": "output.dense.weight"}
 _QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
 
@@ -62,7 +67,7 @@ def to_bert_state(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
     config = model.config
     heads, size, hidden = config.num_heads, config.head_size, config.hidden_size
     kept, neurons = subnet.heads(heads), subnet.neurons(config.intermediate_size)
-    source = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
+    source = _state_of(model, subnet)
     result = {theirs: source[ours].clone() for ours, theirs in _TOP.items()}
     for position, index in enumerate(config.layers(subnet.depth)):
         ours, theirs = f"layers.{index}.", f"encoder.layer.{position}."
@@ -82,6 +87,22 @@ def to_bert_state(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
             for part, target in enumerate(_QKV):
                 result[f"{theirs}{target}.{kind}"] = blocks[:, part].reshape(hidden, *tensor.shape[1:]).clone()
     return result
+
+
+def _state_of(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
+    """The model's tensors in float32, with the vectors that ``subnet`` has to itself in their places."""
+    source = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
+    own = model.own_vectors(subnet)
+    if own is None:
+        return source
+    source["embedding_norm.weight"] = own.embedding_scale.detach()
+    source["embedding_norm.bias"] = own.embedding_shift.detach()
+    for index in model.config.layers(subnet.depth):
+        for name, tensor in zip(_VECTORS, own.of_layer(index), strict=True):
+            shared = source[f"layers.{index}.{name}"].clone()
+            shared[: len(tensor)] = tensor.detach()
+            source[f"layers.{index}.{name}"] = shared
+    return source
 
 
 def bert_config(config: ElasticConfig, subnet: Subnet) -> Any:

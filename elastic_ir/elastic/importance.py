@@ -42,7 +42,7 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
             for _ in model.layers
         ]
         x, bias = model.embed(batch), padding_bias(batch, model.dtype)
-        value = readout(model.run_layers(x, bias, list(range(config.num_layers)), 1.0, gates)).sum()
+        value = readout(model.run_layers(x, bias, list(range(config.num_layers)), 1.0, gates=gates)).sum()
         flat = torch.autograd.grad(value, [gate for layer in gates for gate in layer])
         for index, total in enumerate(totals):
             total.heads.add_(flat[2 * index].abs().sum(0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elastic_ir.elastic import int8
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.tokens import TokenBatch
 from elastic_ir.subnet import Subnet
@@ -20,6 +21,61 @@ class Gates(NamedTuple):
 
     heads: Tensor
     neurons: Tensor
+
+
+class Vectors(NamedTuple):
+    """Biases and normalisation of one layer: the parameters a subnet may have to itself.
+
+    ``qkv_bias`` ``[heads * (q, k, v) * head size]``, ``up_bias`` ``[neurons]``, all others ``[H]``.
+    """
+
+    qkv_bias: Tensor
+    out_bias: Tensor
+    attention_scale: Tensor
+    attention_shift: Tensor
+    up_bias: Tensor
+    down_bias: Tensor
+    ffn_scale: Tensor
+    ffn_shift: Tensor
+
+
+class OwnVectors(nn.Module):
+    """The normalisation and biases of one subnet, so that it need not share those of the full model.
+
+    A few kilobytes a layer; the matrices stay shared. They start as the full model's.
+
+    Source: Slimmable Networks (arXiv:1812.08928) for normalisation of each width, BitFit (arXiv:2106.10199) for
+    what biases alone can adapt.
+    """
+
+    def __init__(self, config: ElasticConfig, subnet: Subnet) -> None:
+        super().__init__()
+        hidden, neurons = config.hidden_size, subnet.neurons(config.intermediate_size)
+        attention = subnet.heads(config.num_heads) * config.head_size
+        sizes = (3 * attention, hidden, hidden, hidden, neurons, hidden, hidden, hidden)
+        self.embedding_scale = nn.Parameter(torch.ones(hidden))
+        self.embedding_shift = nn.Parameter(torch.zeros(hidden))
+        self.layers = nn.ModuleDict(
+            {
+                str(layer): nn.ParameterDict(dict(zip(Vectors._fields, map(torch.zeros, sizes), strict=True)))
+                for layer in config.layers(subnet.depth)
+            }
+        )
+
+    def of_layer(self, index: int) -> Vectors:
+        """The vectors of the zero-based layer ``index``."""
+        found = self.layers[str(index)]
+        return Vectors(*(getattr(found, name) for name in Vectors._fields))
+
+    @torch.no_grad()
+    def start_from(self, model: ElasticLM) -> None:
+        """Copy the vectors that all subnets share."""
+        self.embedding_scale.copy_(model.embedding_norm.weight)
+        self.embedding_shift.copy_(model.embedding_norm.bias)
+        for index in map(int, self.layers):
+            mine = self.of_layer(index)
+            for own, shared in zip(mine, model.elastic_layers()[index].vectors(), strict=True):
+                own.copy_(shared[: len(own)])
 
 
 class ElasticLayer(nn.Module):
@@ -47,8 +103,25 @@ class ElasticLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         for weight in (self.qkv, self.out, self.up, self.down):
             nn.init.normal_(weight, std=0.02)
+        self._packed = int8.PackedWeights()
 
-    def forward(self, x: Tensor, bias: Tensor | None, heads: int, neurons: int, gates: Gates | None = None) -> Tensor:
+    def vectors(self) -> Vectors:
+        """The biases and normalisation that subnets share."""
+        attention, ffn = self.attention_norm, self.ffn_norm
+        return Vectors(
+            self.qkv_bias, self.out_bias, attention.weight, attention.bias,
+            self.up_bias, self.down_bias, ffn.weight, ffn.bias,
+        )  # fmt: skip
+
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        heads: int,
+        neurons: int,
+        own: Vectors | None = None,
+        gates: Gates | None = None,
+    ) -> Tensor:
         """Run the leading ``heads`` and ``neurons``.
 
         Args:
@@ -56,25 +129,36 @@ class ElasticLayer(nn.Module):
             bias: ``[B, 1, 1, L]``, 0 for tokens and -inf for padding; None when nothing is padded.
             heads: attention heads used.
             neurons: feed-forward neurons used.
+            own: biases and normalisation in place of the shared ones; None for the shared ones.
             gates: multipliers for measuring importance; None for none.
 
         Returns:
             ``[B, L, H]``.
         """
-        batch, length, _ = x.shape
-        size = self.config.head_size
-        projected = F.linear(x, self.qkv[: heads * 3 * size], self.qkv_bias[: heads * 3 * size])
-        q, k, v = projected.view(batch, length, heads, 3, size).permute(3, 0, 2, 1, 4)
-        attended = _attend(q, k, v, bias)
+        batch, length, hidden = x.shape
+        size, eps = self.config.head_size, self.config.layer_norm_eps
+        v = own or self.vectors()
+        projected = self._times(x, "qkv", heads * 3 * size, v.qkv_bias[: heads * 3 * size])
+        query, key, value = projected.view(batch, length, heads, 3, size).permute(3, 0, 2, 1, 4)
+        attended = _attend(query, key, value, bias)
         if gates is not None:
             attended = attended * gates.heads[:, :heads, None, None]
         attended = attended.transpose(1, 2).reshape(batch, length, heads * size)
-        x = self.attention_norm(x + attended @ self.out[: heads * size] + self.out_bias)
-        activated = F.gelu(F.linear(x, self.up[:neurons], self.up_bias[:neurons]))
+        x = x + self._times(attended, "out", heads * size, v.out_bias)
+        x = F.layer_norm(x, (hidden,), v.attention_scale, v.attention_shift, eps)
+        activated = F.gelu(self._times(x, "up", neurons, v.up_bias[:neurons]))
         if gates is not None:
             activated = activated * gates.neurons[:, None, :neurons]
-        normed: Tensor = self.ffn_norm(x + activated @ self.down[:neurons] + self.down_bias)
-        return normed
+        x = x + self._times(activated, "down", neurons, v.down_bias)
+        return F.layer_norm(x, (hidden,), v.ffn_scale, v.ffn_shift, eps)
+
+    def _times(self, x: Tensor, name: str, size: int, bias: Tensor) -> Tensor:
+        """``x`` through the leading ``size`` rows of the matrix ``name``, plus ``bias``."""
+        matrix: Tensor = getattr(self, name)
+        weight = matrix[:size].t() if name in ("out", "down") else matrix[:size]
+        if int8.int8_is_active() and not torch.is_grad_enabled():
+            return int8.linear(x, self._packed.get(name, weight, matrix._version), bias)
+        return F.linear(x, weight, bias)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -102,6 +186,7 @@ class ElasticLM(nn.Module):
         self.types = nn.Embedding(config.type_vocab_size, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(ElasticLayer(config) for _ in range(config.num_layers))
+        self.own = nn.ModuleDict({_key(name): OwnVectors(config, Subnet.parse(name)) for name in config.own})
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> ElasticLM:
@@ -144,25 +229,46 @@ class ElasticLM(nn.Module):
             SubnetError: if the model does not have this subnet.
         """
         subnet = self.config.resolve(subnet)
-        layers = self.config.layers(subnet.depth)
-        return self.run_layers(self.embed(batch), padding_bias(batch, self.dtype), layers, subnet.width)
+        own = self.own_vectors(subnet)
+        x, bias = self.embed(batch, own), padding_bias(batch, self.dtype)
+        return self.run_layers(x, bias, self.config.layers(subnet.depth), subnet.width, own)
 
-    def embed(self, batch: TokenBatch) -> Tensor:
-        """Input embeddings ``[B, L, H]``."""
+    def own_vectors(self, subnet: Subnet) -> OwnVectors | None:
+        """The normalisation and biases that ``subnet`` has to itself; None when it uses the shared ones."""
+        key = _key(str(subnet))
+        found = self.own[key] if key in self.own else None  # noqa: SIM401 - a ModuleDict has no get
+        return found if isinstance(found, OwnVectors) else None
+
+    def embed(self, batch: TokenBatch, own: OwnVectors | None = None) -> Tensor:
+        """Input embeddings ``[B, L, H]``, normalised by ``own`` or, for None, as all subnets share."""
         positions = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         types = self.types.weight[0] if batch.type_ids is None else self.types(batch.type_ids)
-        embedded: Tensor = self.embedding_norm(self.words(batch.input_ids) + types + self.positions(positions))
-        return embedded
+        embedded = self.words(batch.input_ids) + types + self.positions(positions)
+        norm = self.embedding_norm
+        scale, shift = (norm.weight, norm.bias) if own is None else (own.embedding_scale, own.embedding_shift)
+        return F.layer_norm(embedded, norm.normalized_shape, scale, shift, norm.eps)
 
     def run_layers(
-        self, x: Tensor, bias: Tensor | None, layers: list[int], width: float, gates: list[Gates] | None = None
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        layers: list[int],
+        width: float,
+        own: OwnVectors | None = None,
+        gates: list[Gates] | None = None,
     ) -> Tensor:
         """Carry ``x`` ``[B, L, H]`` through the zero-based ``layers`` at ``width``."""
         subnet = Subnet(width, self.config.num_layers)
         heads, neurons = subnet.heads(self.config.num_heads), subnet.neurons(self.config.intermediate_size)
         for index in layers:
-            x = self.layers[index](x, bias, heads, neurons, None if gates is None else gates[index])
+            vectors = None if own is None else own.of_layer(index)
+            x = self.layers[index](x, bias, heads, neurons, vectors, None if gates is None else gates[index])
         return x
+
+
+def _key(subnet: str) -> str:
+    # module names cannot hold a dot
+    return subnet.replace(".", "_")
 
 
 def padding_bias(batch: TokenBatch, dtype: torch.dtype) -> Tensor | None:

@@ -151,7 +151,7 @@ class ElasticRanker:
             documents: texts.
             subnet: width, and the exit at which all stop when there is no ``budget``; None means full.
             budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
-            precision: ``fp32``, ``bf16`` or ``auto``.
+            precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
 
         Returns:
             ``[N]`` float32, distinct; descending is the final order: candidates that went deeper stay above.

@@ -50,6 +50,30 @@ def test_extract_equals_the_subnet_and_loads_with_auto_model(
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 
 
+@torch.no_grad()
+def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    shared, batch = loaded
+    subnet, other = Subnet(0.5, 2), Subnet(0.5, 4)
+    model = ElasticLM(shared.config.model_copy(update={"own": (str(subnet),)})).eval()
+    assert all(
+        name.startswith("own.") for name in model.load_state_dict(shared.state_dict(), strict=False).missing_keys
+    )
+    own = model.own_vectors(subnet)
+    assert own is not None
+    assert model.own_vectors(other) is None
+    own.start_from(model)
+    assert torch.equal(model(batch, subnet), shared(batch, subnet))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in own.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
+    for unchanged in (other, shared.config.full):
+        assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
+    plain = model.extract(subnet)
+    found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
+    assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
+
+
 def test_a_narrower_layer_is_a_view(loaded: tuple[ElasticLM, TokenBatch]) -> None:
     layer = loaded[0].layers[0]
     assert layer.up[:64].data_ptr() == layer.up.data_ptr()
