@@ -76,13 +76,17 @@ class ElasticDenser:
         Raises:
             ModelError: if it cannot be had or read.
         """
-        checkpoint = load_checkpoint(name_or_path)
+        return cls.from_checkpoint(load_checkpoint(name_or_path), device=device, **settings)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "cpu", **settings: Any) -> ElasticDenser:
+        """As ``from_pretrained``, of a checkpoint already read."""
         if checkpoint.config.exits:
-            raise ModelError(f"{name_or_path} is a reranker; wanted a denser (an encoder without score heads)")
+            raise ModelError(f"{checkpoint.name} is a reranker; wanted a denser (an encoder without score heads)")
         model = ElasticLM(checkpoint.config)
         fill(model, checkpoint)
         merged = denser_settings(checkpoint, settings)
-        return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
+        return cls(model.to(device), checkpoint.tokens, merged, checkpoint.name, checkpoint.fingerprint)
 
     def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
         """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
@@ -149,7 +153,7 @@ class ElasticDenser:
             max_length: tokens kept, at most the settings'; None means the settings'.
             truncate_dim: leading components kept, normalised again; None keeps all.
             batch_tokens: padded tokens in one batch.
-            precision: ``fp32``, ``bf16``, or ``auto`` (bf16 where the processor multiplies it natively).
+            precision: ``fp32``, ``bf16``, ``int8``, or ``auto`` (the fastest here).
             progress: show a bar.
 
         Returns:
@@ -164,10 +168,26 @@ class ElasticDenser:
             raise InputError("found a single string; wanted a list of texts, e.g. encode_query(['a question'])")
         if truncate_dim is not None and not 0 < truncate_dim <= self.dimension:
             raise InputError(f"truncate_dim {truncate_dim} is out of range; wanted 1..{self.dimension}")
-        subnet = self.config.resolve(subnet)
         room = min(max_length or self.settings.max_length, self.settings.max_length) - 2
         sequences = [self.tokens.single(ids) for ids in self.tokens.ids([prompt + text for text in texts], room)]
-        vectors = np.empty((len(texts), truncate_dim or self.dimension), np.float32)
+        return self.encode_tokens(
+            sequences, subnet, truncate_dim=truncate_dim, batch_tokens=batch_tokens, precision=precision,
+            progress=progress,
+        )  # fmt: skip
+
+    def encode_tokens(
+        self,
+        sequences: Sequence[Sequence[int]],
+        subnet: Subnet | None = None,
+        *,
+        truncate_dim: int | None = None,
+        batch_tokens: int = 8192,
+        precision: Precision = "fp32",
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Encode token sequences, special tokens and prompts included; all else is as in ``encode``."""
+        subnet = self.config.resolve(subnet)
+        vectors = np.empty((len(sequences), truncate_dim or self.dimension), np.float32)
         groups = list(by_token_budget([len(s) for s in sequences], batch_tokens))
         for rows in track(groups, "encoding", disable=not progress):
             batch = self.tokens.pad([sequences[row] for row in rows]).to(self.model.device)

@@ -9,10 +9,13 @@ from random import Random
 from typing import NamedTuple
 
 from elastic_ir.datasets.lines import Line, read_lines
+from elastic_ir.elastic import Tokens
 from elastic_ir.errors import DatasetError
-from elastic_ir.train.recipe import ListSource, Recipe, TextSource
+from elastic_ir.train.recipe import ListSource, Recipe, TextSource, TextStream
 
-_DRAWS = 8
+_PROMPT_TOKENS = 64
+_SORTED_TOGETHER = 16
+"""Batches cut from one window sorted by length: little is padded."""
 
 
 class CandidateList(NamedTuple):
@@ -22,38 +25,61 @@ class CandidateList(NamedTuple):
     candidates: tuple[str, ...]
 
 
-class Texts:
-    """Seeded batches of texts drawn from the recipe's sources by their shares, each with its role's prompt.
+class TextPool:
+    """Texts of one stream, drawn once by their shares.
 
     Args:
-        recipe: names the sources.
-        prompts: role -> text put before every text of it.
+        stream: names the sources.
+        seed: decides what is drawn and in which order it is used.
+        tokens: tokenizer.
     """
 
-    def __init__(self, recipe: Recipe, prompts: Mapping[str, str]) -> None:
-        if not recipe.texts:
-            raise DatasetError("a denser recipe needs `texts:`, at least one file of texts")
-        self.recipe, self._prompts = recipe, prompts
-        self._texts = [_read_texts(source) for source in recipe.texts]
-        self._shares = [source.share for source in recipe.texts]
+    def __init__(self, stream: TextStream, seed: int, tokens: Tokens) -> None:
+        self.stream, self._seed, self._tokens = stream, seed, tokens
+        random = Random(f"{seed}:pool")
+        held = [(source, _read_texts(source)) for source in stream.texts]
+        drawn = random.choices(held, [source.share for source in stream.texts], k=stream.pool)
+        texts = [_span(random.choice(texts), source, random) for source, texts in drawn]
+        self._roles = [source.role for source, _ in drawn]
+        self._ids = tokens.ids(texts, stream.max_tokens)
+        self._planned: tuple[int, list[list[int]]] = -1, []
 
-    def batch(self, step: int) -> list[str]:
-        """The ``recipe.batch`` texts of ``step``, alike in length (a window of a larger draw): little is padded."""
-        random = Random(f"{self.recipe.seed}:{step}")
-        chosen = random.choices(range(len(self._texts)), self._shares, k=self.recipe.batch * _DRAWS)
-        drawn = sorted((self._draw(source, random) for source in chosen), key=lambda text: (len(text), text))
-        start = random.randrange(_DRAWS) * self.recipe.batch
-        return drawn[start : start + self.recipe.batch]
+    def sequences(self, prompts: Mapping[str, str]) -> list[list[int]]:
+        """The texts as complete token sequences, each after the prompt of its role."""
+        before = {role: self._tokens.ids([prompt], _PROMPT_TOKENS)[0] for role, prompt in prompts.items()}
+        pairs = zip(self._roles, self._ids, strict=True)
+        return [self._tokens.single([*before[role], *ids]) for role, ids in pairs]
 
-    def _draw(self, source: int, random: Random) -> str:
-        text = random.choice(self._texts[source])
-        prompt, span = self._prompts[self.recipe.texts[source].role], self.recipe.texts[source].span_words
-        if span is None:
-            return prompt + text
-        words = text.split()
-        length = random.randint(*span)
-        start = random.randrange(max(1, len(words) - length + 1))
-        return prompt + " ".join(words[start : start + length])
+    def rows(self, step: int) -> list[int]:
+        """Numbers of the texts of the stream's own ``step``: alike in length, in random order; every text is used
+        once before any is used again (but for what does not fill a batch)."""
+        epoch, position = divmod(step, max(1, len(self._ids) // self.stream.batch))
+        if epoch != self._planned[0]:
+            self._planned = epoch, self._plan(epoch)
+        return self._planned[1][position]
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        random, size = Random(f"{self._seed}:{epoch}"), self.stream.batch
+        order = list(range(len(self._ids)))
+        random.shuffle(order)
+        batches = []
+        for first in range(0, len(order), size * _SORTED_TOGETHER):
+            window = sorted(order[first : first + size * _SORTED_TOGETHER], key=lambda row: len(self._ids[row]))
+            batches += [window[start : start + size] for start in range(0, len(window), size)]
+        full = [batch for batch in batches if len(batch) == size] or batches
+        for batch in full:
+            random.shuffle(batch)
+        random.shuffle(full)
+        return full
+
+
+def _span(text: str, source: TextSource, random: Random) -> str:
+    if source.span_words is None:
+        return text
+    words = text.split()
+    length = random.randint(*source.span_words)
+    start = random.randrange(max(1, len(words) - length + 1))
+    return " ".join(words[start : start + length])
 
 
 class Lists:

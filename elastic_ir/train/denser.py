@@ -1,36 +1,72 @@
-"""The denser's objective: every subnet's query vector becomes the teacher's."""
+"""The denser's objective: every subnet's vector of a text becomes the teacher's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from elastic_ir.dense import denser_settings, pool
+from elastic_ir.dense import DenserSettings, ElasticDenser, denser_settings, pool
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
-from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
 from elastic_ir.elastic.importance import measure, random_direction, reorder
 from elastic_ir.elastic.model import padding_bias
+from elastic_ir.errors import ConfigError
+from elastic_ir.progress import track
 from elastic_ir.subnet import Subnet
-from elastic_ir.train.data import Texts
+from elastic_ir.train.data import TextPool
 from elastic_ir.train.losses import cosine_loss, hidden_loss, similarity_loss
 from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.sampling import subnets
+
+_CHUNK = 8192
+"""Texts whose teacher vectors are written together."""
+
+
+class TextBatch(NamedTuple):
+    """Texts of one stream: its number, their tokens, and the teacher's unit vectors ``[B, D]``."""
+
+    stream: int
+    tokens: TokenBatch
+    vectors: Tensor
 
 
 class DenserObjective:
-    """Cosine to the teacher's vector, in-batch similarities, and the teacher's hidden states.
+    """Cosine to the teacher's vector, in-batch similarities, and the hidden states of the full student.
 
-    Source: On Elastic Language Models (arXiv:2311.07204); KALE (arXiv:2304.01016) for aligning queries only.
+    Source: On Elastic Language Models (arXiv:2311.07204); KALE (arXiv:2304.01016) for aligning queries only;
+    US-Nets (arXiv:1903.05134) for teaching the small by the full one of the same step.
     """
 
-    def __init__(self, recipe: Recipe, checkpoint: Checkpoint) -> None:
-        self.recipe, self.tokens = recipe, checkpoint.tokens
-        self.settings = denser_settings(checkpoint, recipe.denser.model_dump(exclude_unset=True))
-        prompts = {"query": self.settings.query_prompt, "document": self.settings.document_prompt}
-        self.data = Texts(recipe, prompts)
-        config = checkpoint.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
-        self.teacher, self.student = _model(config, checkpoint.state), _model(config, checkpoint.state)
-        self.teacher.requires_grad_(False)
+    def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
+        if not recipe.streams:
+            raise ConfigError("a denser recipe needs `streams:`, at least one with a file of texts")
+        self.recipe, self.tokens = recipe, teacher.tokens
+        given = recipe.teacher_settings.model_dump(exclude_unset=True)
+        taught_by = denser_settings(teacher, given)
+        self.settings = denser_settings(teacher, given | recipe.denser.model_dump(exclude_unset=True))
+        start = teacher if recipe.start is None else load_checkpoint(recipe.start)
+        config = start.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
+        if recipe.own_vectors:
+            smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
+            config = config.model_copy(update={"own": tuple(smaller)})
+        self.student = ElasticLM(config)
+        self._missing = self.student.load_state_dict(start.state, strict=False).missing_keys
+        if any(not name.startswith("own.") for name in self._missing):
+            raise ConfigError(f"{start.name} lacks the weights {self._missing[:3]}; wanted an encoder to start from")
+        self._pools = [TextPool(stream, recipe.seed + i, self.tokens) for i, stream in enumerate(recipe.streams)]
+        self._sequences = [texts.sequences(_prompts(self.settings)) for texts in self._pools]
+        encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
+        asked = [texts.sequences(_prompts(taught_by)) for texts in self._pools]
+        self._vectors = [_vectors(Path(recipe.output), encoder, sequences) for sequences in asked]
+        self._turns = [number for number, stream in enumerate(recipe.streams) for _ in range(stream.share)]
 
     @property
     def config(self) -> ElasticConfig:
@@ -42,51 +78,95 @@ class DenserObjective:
         """Tokenizer of the student."""
         return self.tokens
 
-    def order_by_importance(self) -> None:
-        """Sort the student's heads and neurons; the teacher keeps its own order."""
-        batches = [self.batch(step) for step in range(self.recipe.importance_batches)]
-        directions = [random_direction(self.config.hidden_size, seed) for seed in range(len(batches))]
-        reorder(self.student, measure(self.student, batches, directions))
+    def prepare(self) -> None:
+        """Sort the student's heads and neurons (a ``start`` has them in order), then give each subnet its vectors."""
+        if self.recipe.start is None:
+            batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
+            directions = [random_direction(self.config.hidden_size, seed) for seed in range(len(batches))]
+            reorder(self.student, measure(self.student, batches, directions))
+        for name in self.config.own:
+            own = self.student.own_vectors(Subnet.parse(name))
+            if own is not None and any(missing.startswith("own.") for missing in self._missing):
+                own.start_from(self.student)
 
-    def batch(self, step: int) -> TokenBatch:
-        """The token batch of ``step``, prompts included."""
-        texts = self.data.batch(step)
-        return self.tokens.pad([self.tokens.single(ids) for ids in self.tokens.ids(texts, self.recipe.max_tokens - 2)])
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Nothing but the student computes here: the teacher's vectors are ready."""
 
-    def targets(self, batch: TokenBatch) -> list[Tensor]:
-        """The teacher's hidden states after every layer, each ``[B, L, H]``."""
-        with torch.no_grad():
-            return _hidden_states(self.teacher, batch, self.config.full)
+    def batch(self, step: int) -> TextBatch:
+        """The texts of ``step``, of one stream; streams take turns by their shares."""
+        rounds, turn = divmod(step, len(self._turns))
+        number = self._turns[turn]
+        own_step = rounds * self._turns.count(number) + self._turns[:turn].count(number)
+        rows = self._pools[number].rows(own_step)
+        tokens = self.tokens.pad([self._sequences[number][row] for row in rows])
+        return TextBatch(number, tokens, torch.from_numpy(self._vectors[number][rows].astype(np.float32)))
 
-    def loss(self, batch: TokenBatch, targets: list[Tensor], subnet: Subnet) -> Tensor:
-        """Loss of one subnet."""
-        states = _hidden_states(self.student, batch, subnet)
-        teacher, student = (
-            F.normalize(pool(hidden.float(), batch.lengths, self.settings.pooling), dim=-1)
-            for hidden in (targets[-1], states[-1])
-        )
-        loss = 10 * cosine_loss(student, teacher) + similarity_loss(student, teacher, self.recipe.temperature)
-        if self.recipe.hidden_loss:
-            mask = torch.arange(batch.input_ids.shape[1], device=student.device)[None, :] < batch.lengths[:, None]
-            layers = self.config.layers(subnet.depth)
-            terms = [
-                hidden_loss(state.float(), targets[layer].float(), mask)
-                for state, layer in zip(states, layers, strict=True)
-            ]
-            loss = loss + self.recipe.hidden_loss * torch.stack(terms).mean()
-        return loss
+    def losses(self, batch: TextBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
+        """The loss of each subnet that learns from this stream, largest first; the full one teaches the others."""
+        rows = self.recipe.streams[batch.stream].rows
+        taught: list[Tensor] | None = None
+        for subnet in subnets:
+            count = min(rows.get(str(subnet), len(batch.vectors)), len(batch.vectors))
+            if not count:
+                continue
+            tokens = _first(batch.tokens, count)
+            states = _hidden_states(self.student, tokens, subnet)
+            vectors = F.normalize(pool(states[-1].float(), tokens.lengths, self.settings.pooling), dim=-1)
+            teacher = batch.vectors[:count]
+            loss = 10 * cosine_loss(vectors, teacher) + similarity_loss(vectors, teacher, self.recipe.temperature)
+            if subnet == self.config.full:
+                taught = [state.detach().float() for state in states]
+            elif taught is not None and self.recipe.hidden_loss:
+                wanted = [taught[layer] for layer in self.config.layers(subnet.depth)]
+                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, wanted, tokens.lengths)
+            yield subnet, loss
 
 
-def _model(config: ElasticConfig, state: dict[str, Tensor]) -> ElasticLM:
-    model = ElasticLM(config)
-    model.load_state_dict(state)
-    return model
+def _first(tokens: TokenBatch, count: int) -> TokenBatch:
+    """The first ``count`` rows, padded no further than needed."""
+    lengths = tokens.lengths[:count]
+    return TokenBatch(tokens.input_ids[:count, : int(lengths.max())], lengths)
 
 
 def _hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> list[Tensor]:
-    x, bias = model.embed(batch), padding_bias(batch, model.dtype)
+    own = model.own_vectors(subnet)
+    x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
     states = []
     for layer in model.config.layers(subnet.depth):
-        x = model.run_layers(x, bias, [layer], subnet.width)
+        x = model.run_layers(x, bias, [layer], subnet.width, own)
         states.append(x)
     return states
+
+
+def _hidden_loss(found: list[Tensor], wanted: list[Tensor], lengths: Tensor) -> Tensor:
+    """Mean over layers, on the rows that both have."""
+    rows = min(len(found[0]), len(wanted[0]))
+    length = int(lengths[:rows].max())
+    mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
+    terms = [
+        hidden_loss(state[:rows, :length].float(), target[:rows, :length], mask)
+        for state, target in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def _prompts(settings: DenserSettings) -> dict[str, str]:
+    return {"query": settings.query_prompt, "document": settings.document_prompt}
+
+
+def _vectors(output: Path, teacher: ElasticDenser, sequences: list[list[int]]) -> NDArray[np.float16]:
+    """The teacher's unit vectors ``[N, D]`` of token sequences, computed once: chunks already written are kept."""
+    digest = sha256(repr((teacher.fingerprint, teacher.settings.pooling, sequences)).encode()).hexdigest()
+    folder = output / f"teacher-{digest[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = []
+    for number in track(range(-(-len(sequences) // _CHUNK)), "teacher's vectors"):
+        path = folder / f"{number:06d}.npy"
+        if not path.is_file():
+            vectors = teacher.encode_tokens(sequences[number * _CHUNK : (number + 1) * _CHUNK])
+            part = path.with_suffix(".part")
+            with part.open("wb") as file:
+                np.save(file, vectors.astype(np.float16))
+            part.replace(path)
+        chunks.append(np.load(path))
+    return np.concatenate(chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class RankerObjective:
         """Tokenizer of the student."""
         return self.tokens
 
-    def order_by_importance(self) -> None:
+    def prepare(self) -> None:
         """Sort the student's heads and neurons by their influence on the full score."""
         batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
         head = self.student.heads[str(self.config.num_layers)]
@@ -77,18 +78,18 @@ class RankerObjective:
                 firsts.append(len(query) + 2)
         return PairBatch(self.tokens.pad(pairs, firsts), (len(lists), size))
 
-    def targets(self, batch: PairBatch) -> Tensor:
-        """The teacher's scores ``[lists * candidates]``."""
-        with torch.no_grad():
-            scores: Tensor = self.teacher(batch.tokens)
-        return scores.float()
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the teacher to where it will compute."""
+        self.teacher.to(device, dtype)
 
-    def loss(self, batch: PairBatch, targets: Tensor, subnet: Subnet) -> Tensor:
-        """Mean loss over the exits up to ``subnet.depth`` at its width."""
-        scores = self.student.at_every_exit(batch.tokens, subnet.width, subnet.depth)
-        terms = []
-        for found in scores.values():
-            found = found.float()
-            listwise = list_loss(found.view(batch.shape), targets.view(batch.shape), self.recipe.temperature)
-            terms.append(listwise + 0.5 * score_loss(found, targets))
-        return torch.stack(terms).mean()
+    def losses(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
+        """For each subnet the mean loss over the exits up to its depth, at its width."""
+        with torch.no_grad():
+            targets = self.teacher(batch.tokens).float()
+        for subnet in subnets:
+            scores = self.student.at_every_exit(batch.tokens, subnet.width, subnet.depth)
+            terms = []
+            for found in (score.float() for score in scores.values()):
+                listwise = list_loss(found.view(batch.shape), targets.view(batch.shape), self.recipe.temperature)
+                terms.append(listwise + 0.5 * score_loss(found, targets))
+            yield subnet, torch.stack(terms).mean()

@@ -44,6 +44,27 @@ class TextSource(_Settings):
     limit: int | None = Field(default=None, gt=0)
 
 
+class TextStream(_Settings):
+    """Texts of one kind for a denser, drawn once into a pool, and the steps they fill.
+
+    Attributes:
+        texts: the sources of the pool.
+        pool: texts drawn from them by their shares; the teacher's vector of each is computed once and kept.
+        batch: texts in a step.
+        max_tokens: tokens kept of each text; the prompt and special tokens come on top.
+        share: steps this stream fills, relative to the others.
+        rows: how many of the batch's texts a subnet learns from in a step (0: none); a subnet that is not named
+            learns from all. Small subnets are cheap: give them more.
+    """
+
+    texts: tuple[TextSource, ...] = Field(min_length=1)
+    pool: int = Field(default=200_000, gt=1)
+    batch: int = Field(default=128, gt=1)
+    max_tokens: int = Field(default=48, ge=8, le=512)
+    share: int = Field(default=1, gt=0)
+    rows: dict[SubnetName, Annotated[int, Field(ge=0)]] = {}
+
+
 class ListSource(_Settings):
     """Candidate lists for a ranker: JSONL lines ``{"query": str, "candidates": [str, ...]}``."""
 
@@ -73,29 +94,32 @@ class Recipe(_Settings):
 
     Attributes:
         kind: ``denser`` or ``ranker``.
-        teacher: checkpoint (bundled name, folder or hub id) that teaches and from which the student starts.
-        output: folder of the run: state, log, curves and the finished checkpoint.
-        texts: a denser's texts.
+        teacher: checkpoint (bundled name, folder or hub id) that teaches.
+        start: elastic checkpoint to go on from, its heads and neurons already in order; None starts from the teacher.
+        output: folder of the run: state, log, curves, the teacher's outputs and the finished checkpoint.
+        streams: a denser's texts.
         lists: a ranker's candidate lists.
-        batch: texts (denser) or candidate lists (ranker) in a step.
-        max_tokens: tokens kept of each text or pair, special tokens included.
+        batch: a ranker's candidate lists in a step.
+        max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
         hidden_loss: weight of the loss to the teacher's hidden states.
         exits: a ranker's exit depths.
         threads: torch threads; None leaves torch's choice.
-        denser: settings that replace the teacher's.
+        teacher_settings: a denser teacher's pooling and prompts, where its folder does not say.
+        denser: settings of the student that differ from the teacher's, such as a shorter prompt.
     """
 
     kind: Literal["denser", "ranker"]
     teacher: str
+    start: str | None = None
     output: str
     name: str = ""
-    texts: tuple[TextSource, ...] = ()
+    streams: tuple[TextStream, ...] = ()
     lists: tuple[ListSource, ...] = ()
-    batch: int = Field(default=128, gt=1)
-    max_tokens: int = Field(default=64, ge=8, le=512)
+    batch: int = Field(default=8, gt=0)
+    max_tokens: int = Field(default=96, ge=8, le=512)
     steps: int = Field(gt=0)
     warmup: int = Field(default=50, ge=0)
     cooldown: int = Field(default=200, ge=0)
@@ -104,6 +128,7 @@ class Recipe(_Settings):
     average: float = Field(default=0.995, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
     hidden_loss: float = Field(default=1.0, ge=0)
+    own_vectors: bool = False
     exits: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     seed: int = 0
@@ -112,6 +137,7 @@ class Recipe(_Settings):
     threads: int | None = Field(default=None, gt=0)
     save_every: int = Field(default=50, gt=0)
     importance_batches: int = Field(default=4, gt=0)
+    teacher_settings: DenserSettings = DenserSettings()
     denser: DenserSettings = DenserSettings()
 
 

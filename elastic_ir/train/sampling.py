@@ -14,13 +14,11 @@ Strategy = Callable[[int], list[Subnet]]
 """Step -> subnets that learn in it, largest first."""
 
 
-def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:
-    """The strategy a recipe names.
+def subnets(sampling: Sampling, config: ElasticConfig) -> list[Subnet]:
+    """The subnets a recipe names, and the full one, largest first.
 
     Raises:
-        ConfigError: if it names no subnet.
-
-    Source: sandwich rule, US-Nets (arXiv:1903.05134).
+        ConfigError: if it names none.
     """
     full = config.full
     depths = sampling.depths or config.exits or tuple(range(1, config.num_layers + 1))
@@ -29,7 +27,18 @@ def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:
         grid = [config.resolve(Subnet.parse(name)) for name in sampling.subnets]
     if not grid:
         raise ConfigError("sampling names no subnet; wanted `subnets:` for fixed, or `widths:` and `depths:`")
-    grid = sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))
+    return sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))
+
+
+def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:
+    """The strategy a recipe names.
+
+    Raises:
+        ConfigError: if it names no subnet.
+
+    Source: sandwich rule, US-Nets (arXiv:1903.05134).
+    """
+    full, grid = config.full, subnets(sampling, config)
     others, smallest = grid[1:], grid[-1]
 
     def sample(step: int) -> list[Subnet]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,17 +30,15 @@ class Objective(Protocol):
     """What differs between recipes."""
 
     @property
-    def teacher(self) -> nn.Module: ...
-    @property
     def student(self) -> nn.Module: ...
     @property
     def config(self) -> ElasticConfig: ...
     @property
     def tokenizer(self) -> Tokens: ...
-    def order_by_importance(self) -> None: ...
+    def prepare(self) -> None: ...
+    def place(self, device: torch.device, dtype: torch.dtype) -> None: ...
     def batch(self, step: int) -> Any: ...
-    def targets(self, batch: Any) -> Any: ...
-    def loss(self, batch: Any, targets: Any, subnet: Subnet) -> Tensor: ...
+    def losses(self, batch: Any, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]: ...
 
 
 OBJECTIVES: dict[str, Callable[[Recipe, Checkpoint], Objective]] = {
@@ -86,8 +84,8 @@ class _Run:
         self.step = 0
         state = self._read_state()
         if state is None:
-            self.objective.order_by_importance()
-        self.objective.teacher.to(recipe.device, self._half)
+            self.objective.prepare()
+        self.objective.place(torch.device(recipe.device), self._half)
         student = self.objective.student.to(recipe.device)
         self.parameters = dict(student.named_parameters())
         matrices = [p for p in self.parameters.values() if p.dim() > 1]
@@ -96,7 +94,7 @@ class _Run:
             [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=recipe.learning_rate,
             betas=(0.9, 0.98),
-            fused=recipe.device == "cuda" or None,
+            fused=True,
         )
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         if state is not None:
@@ -115,9 +113,7 @@ class _Run:
         batch = _to(objective.batch(step), torch.device(recipe.device))
         losses: dict[str, float] = {}
         with torch.autocast(recipe.device, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
-            targets = objective.targets(batch)
-            for subnet in self.sample(step):
-                loss = objective.loss(batch, targets, subnet)
+            for subnet, loss in objective.losses(batch, self.sample(step)):
                 torch.autograd.backward(loss)
                 losses[str(subnet)] = loss.item()
         if not all(map(_finite, losses.values())):
@@ -192,7 +188,7 @@ class _Run:
                 p.copy_(state[f"weights.{name}"])
                 self.average[name].copy_(state[f"average.{name}"])
                 self.optimizer.state[p] = {
-                    "step": torch.tensor(float(self.step), device=p.device if self.recipe.device == "cuda" else "cpu"),
+                    "step": torch.tensor(float(self.step), device=p.device),
                     "exp_avg": state[f"exp_avg.{name}"].to(p.device),
                     "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(p.device),
                 }

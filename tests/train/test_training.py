@@ -16,8 +16,8 @@ from elastic_ir.elastic import ElasticLM, load_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
-from elastic_ir.train.data import Lists, Texts
-from elastic_ir.train.recipe import Sampling
+from elastic_ir.train.data import Lists, TextPool
+from elastic_ir.train.recipe import Sampling, TextStream
 from elastic_ir.train.sampling import strategy
 from elastic_ir.train.trainer import schedule
 
@@ -41,8 +41,9 @@ def lists(tmp_path: Path) -> Path:
 
 def denser_recipe(folder: Path, data: Path, output: Path, **changes: Any) -> Recipe:
     given = {
-        "kind": "denser", "teacher": str(folder), "output": str(output), "texts": [{"path": str(data)}], "batch": 4,
-        "max_tokens": 16, "steps": 8, "warmup": 2, "cooldown": 2, "learning_rate": 1e-2, "average": 0.5, "threads": 1,
+        "kind": "denser", "teacher": str(folder), "output": str(output), "batch": 4, "max_tokens": 16,
+        "streams": [{"texts": [{"path": str(data)}], "pool": 24, "batch": 4, "max_tokens": 16}], "steps": 8,
+        "warmup": 2, "cooldown": 2, "learning_rate": 1e-2, "average": 0.5, "threads": 1,
         "precision": "fp32", "save_every": 2, "importance_batches": 1,
         "sampling": {"strategy": "sandwich", "depths": [2, 4], "random": 1},
     }  # fmt: skip
@@ -75,8 +76,8 @@ def test_a_small_subnet_comes_closer_to_the_teacher(bert_folder: Path, texts: Pa
 
 def test_every_exit_of_a_ranker_learns(cross_encoder_folder: Path, lists: Path, tmp_path: Path) -> None:
     recipe = denser_recipe(
-        cross_encoder_folder, lists, tmp_path / "run", kind="ranker", texts=[], lists=[{"path": str(lists)}], steps=40,
-        exits=[1, 2, 4], temperature=1.0, sampling={"strategy": "sandwich", "depths": [4]},
+        cross_encoder_folder, lists, tmp_path / "run", kind="ranker", streams=[], lists=[{"path": str(lists)}],
+        steps=40, exits=[1, 2, 4], temperature=1.0, sampling={"strategy": "sandwich", "depths": [4]},
     )  # fmt: skip
     folder = train(recipe)
     assert load_checkpoint(folder).config.exits == (1, 2, 4)
@@ -96,7 +97,7 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
         recipe = denser_recipe(bert_folder, texts, tmp_path / name)
         for kill in kills:
             done = subprocess.run(
-                [sys.executable, "-c", code, recipe.model_dump_json(), str(kill)], capture_output=True
+                [sys.executable, "-c", code, recipe.model_dump_json(exclude_unset=True), str(kill)], capture_output=True
             )
             assert done.returncode == (0 if kill == 99 else 137), done.stderr
         weights = tmp_path / name / "checkpoint" / "model.safetensors"
@@ -108,15 +109,64 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
         train(denser_recipe(bert_folder, texts, tmp_path / "killed", seed=1, steps=10))
 
 
-def test_batches_depend_on_seed_and_step_only(bert_folder: Path, texts: Path, lists: Path, tmp_path: Path) -> None:
-    recipe = denser_recipe(bert_folder, texts, tmp_path, lists=[{"path": str(lists)}])
+def pool_of(bert_folder: Path, texts: Path, seed: int = 0, **changes: Any) -> TextPool:
+    given = {"texts": [{"path": str(texts)}], "pool": 20, "batch": 4, "max_tokens": 16}
+    stream = TextStream.model_validate(given | changes)
+    return TextPool(stream, seed, load_checkpoint(bert_folder).tokens)
+
+
+def test_batches_depend_on_seed_and_step_only(bert_folder: Path, texts: Path) -> None:
+    pool, again = pool_of(bert_folder, texts), pool_of(bert_folder, texts)
     prompts = {"query": "query : ", "document": ""}
-    assert Texts(recipe, prompts).batch(7) == Texts(recipe, prompts).batch(7)
+    sequences = pool.sequences(prompts)
+    assert sequences == again.sequences(prompts)
+    assert pool.rows(7) == again.rows(7)
+    assert sequences != pool_of(bert_folder, texts, seed=1).sequences(prompts)
+    epoch = [row for step in range(5) for row in pool.rows(step)]
+    assert sorted(epoch) == list(range(20))
+    assert [row for step in range(5, 10) for row in pool.rows(step)] != epoch
+    prompt = load_checkpoint(bert_folder).tokens.ids(["query :"], 5)[0]
+    assert all(sequence[1:3] == prompt for sequence in sequences)
+    unprompted = pool.sequences({"query": "", "document": ""})
+    assert [[*s[:1], *s[3:]] for s in sequences] == unprompted
+
+
+def test_a_pool_smaller_than_a_batch_still_serves(bert_folder: Path, texts: Path) -> None:
+    pool = pool_of(bert_folder, texts, pool=3, batch=8)
+    assert sorted(pool.rows(0)) == [0, 1, 2]
+
+
+def test_lists_are_used_evenly(bert_folder: Path, texts: Path, lists: Path, tmp_path: Path) -> None:
+    recipe = denser_recipe(bert_folder, texts, tmp_path, lists=[{"path": str(lists)}])
     assert Lists(recipe).batch(3) == Lists(recipe).batch(3)
-    assert Texts(recipe, prompts).batch(7) != Texts(recipe.model_copy(update={"seed": 1}), prompts).batch(7)
-    assert all(text.startswith("query : ") for text in Texts(recipe, prompts).batch(0))
     five = [item for step in range(5) for item in Lists(recipe).batch(step)]
     assert all(five.count(item) == 4 for item in five)
+
+
+def test_streams_take_turns_and_name_who_learns(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    source = [{"path": str(texts)}]
+    streams = [
+        {"texts": source, "pool": 24, "batch": 4, "share": 2, "rows": {"w1.00-d4": 2}},
+        {"texts": source, "pool": 6, "batch": 2, "rows": {"w0.50-d2": 0}},
+    ]
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    train(denser_recipe(bert_folder, texts, tmp_path / "run", streams=streams, sampling=sampling, steps=6))
+    log = [json.loads(line)["losses"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [sorted(losses) for losses in log] == 2 * [["w0.50-d2", "w1.00-d4"], ["w0.50-d2", "w1.00-d4"], ["w1.00-d4"]]
+
+
+def test_own_vectors_leave_the_full_model_what_it_was(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    options = {"own_vectors": True, "sampling": sampling, "steps": 30, "learning_rate": 5e-3}
+    folder = train(denser_recipe(bert_folder, texts, tmp_path / "run", **options))
+    config = load_checkpoint(folder).config
+    assert config.own == ("w0.50-d2",)
+    shared = train(denser_recipe(bert_folder, texts, tmp_path / "shared", **options | {"own_vectors": False}))
+    subnet = Subnet(0.5, 2)
+    assert distance(folder, bert_folder, subnet) < distance(shared, bert_folder, subnet)
+    further = denser_recipe(bert_folder, texts, tmp_path / "more", **options | {"start": str(folder), "steps": 1})
+    again = train(further.model_copy(update={"learning_rate": 1e-9}))
+    assert distance(again, bert_folder, subnet) == pytest.approx(distance(folder, bert_folder, subnet), abs=1e-4)
 
 
 def test_strategies(bert_folder: Path) -> None:
