@@ -48,9 +48,7 @@ class DocumentSide:
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Vectors ``[N, D]`` of documents."""
-        return self.denser.encode_document(
-            texts, self.subnet, max_length=self.max_length, precision=self.precision, batch_tokens=4096
-        )
+        return self.denser.encode_document(texts, self.subnet, max_length=self.max_length, precision=self.precision)
 
 
 def build(

@@ -1,37 +1,31 @@
-"""Pack a finished (or interrupted) training run as a bundled int8 checkpoint.
+"""Pack a finished training run's checkpoint as a bundled one, in int8.
 
-python benchmarks/recipes/bundle.py benchmarks/recipes/denser-small.yaml elastic_ir/models/elastic-denser-small
+python benchmarks/recipes/bundle.py work/denser-small/checkpoint elastic_ir/models/elastic-denser-small
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from elastic_ir.elastic import save_checkpoint
-from elastic_ir.elastic.checkpoint import load_checkpoint
-from elastic_ir.train.recipe import read_recipe
-from elastic_ir.train.sampling import strategy
-from elastic_ir.train.trainer import OBJECTIVES
+from elastic_ir.elastic import load_checkpoint, save_checkpoint
 
 
-def main(recipe_path: Path, target: Path, shallowest: int) -> None:
-    """Write the averaged weights of the run's last saved state."""
-    recipe = read_recipe(recipe_path)
-    objective = OBJECTIVES[recipe.kind](recipe, load_checkpoint(recipe.teacher))
-    state = load_file(Path(recipe.output) / "state.safetensors")
-    average = {name.removeprefix("average."): t for name, t in state.items() if name.startswith("average.")}
-    sample = strategy(recipe.sampling, objective.config, recipe.seed)
-    trained = sorted({str(subnet) for step in range(100) for subnet in sample(step)}, reverse=True)
-    exits = tuple(depth for depth in objective.config.exits if depth >= shallowest)
-    dropped = [f"heads.{depth}." for depth in objective.config.exits if depth < shallowest]
-    average = {name: t for name, t in average.items() if not name.startswith(tuple(dropped))}
-    config = objective.config.model_copy(update={"trained": tuple(trained), "exits": exits})
-    save_checkpoint(target, config, average, objective.tokenizer, "int8")
-    print(target, f"{(target / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
+def main() -> None:
+    """Write the checkpoint, without the exits of a ranker that are too shallow to be of use."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--shallowest", type=int, default=1, help="first exit of a ranker that is kept")
+    arguments = parser.parse_args()
+    found = load_checkpoint(arguments.checkpoint)
+    dropped = [f"heads.{depth}." for depth in found.config.exits if depth < arguments.shallowest]
+    state = {name: tensor for name, tensor in found.state.items() if not name.startswith(tuple(dropped))}
+    exits = tuple(depth for depth in found.config.exits if depth >= arguments.shallowest)
+    config = found.config.model_copy(update={"exits": exits})
+    save_checkpoint(arguments.target, config, state, found.tokens, "int8")
+    print(arguments.target, f"{(arguments.target / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    main()

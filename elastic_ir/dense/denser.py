@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
 from elastic_ir.elastic.precision import Precision, autocast
-from elastic_ir.elastic.tokens import by_token_budget
+from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.progress import track
 from elastic_ir.records import EncoderCard
@@ -140,7 +140,7 @@ class ElasticDenser:
         prompt: str = "",
         max_length: int | None = None,
         truncate_dim: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int = BATCH_TOKENS,
         precision: Precision = "fp32",
         progress: bool = False,
     ) -> NDArray[np.float32]:
@@ -181,7 +181,7 @@ class ElasticDenser:
         subnet: Subnet | None = None,
         *,
         truncate_dim: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int = BATCH_TOKENS,
         precision: Precision = "fp32",
         progress: bool = False,
     ) -> NDArray[np.float32]:

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from elastic_ir.errors import ModelError
 
+BATCH_TOKENS = 2048
+"""Padded tokens that run together: few enough to stay in a processor's cache, enough to keep it busy."""
+
 CHARACTERS_PER_TOKEN = 20
 """Texts are cut at this many characters a wanted token first: tokenizers read everything, then truncate."""
 

@@ -18,7 +18,7 @@ from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens,
 from elastic_ir.elastic.checkpoint import Storage, fill, upload
 from elastic_ir.elastic.model import padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
-from elastic_ir.elastic.tokens import by_token_budget
+from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.rerank.plan import Plan, Step, check_budget, plan
 from elastic_ir.subnet import Subnet
@@ -191,7 +191,7 @@ class ElasticRanker:
         steps: Plan,
         *,
         precision: Precision = "fp32",
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2 * BATCH_TOKENS,
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> Scored:
@@ -250,7 +250,7 @@ class ElasticRanker:
         """Carry ``pairs`` on to ``depth`` and score them there ``[pairs]``; ``keep`` keeps their states for more."""
         scores = np.empty(len(pairs), np.float32)
         encoder, device = self.model.encoder, self.model.encoder.device
-        for group in by_token_budget([len(pair.ids) for pair in pairs], batch_tokens):
+        for group in by_token_budget([len(pair.ids) for pair in pairs], min(batch_tokens, BATCH_TOKENS)):
             chosen = [pairs[i] for i in group]
             batch = self.tokens.pad([p.ids for p in chosen], [p.first_length for p in chosen]).to(device)
             with autocast(device, precision):
