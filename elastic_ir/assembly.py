@@ -85,8 +85,9 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
         bm25 = BM25Retriever(lucene, config.candidates, threads=min(4, os.cpu_count() or 1))
     level = config.level(denser.config.full if denser else None)
     stage = _retriever(config, level, denser, failure, generation, bm25)
-    if ranker is not None and level.rerank is not None:
-        stage = stage >> Rerank(ranker, _token_ids(generation, ranker), level.rerank, config.precision)
+    if ranker is not None and config.reranker is not None and level.rerank is not None:
+        weight = config.reranker.retriever_weight
+        stage = stage >> Rerank(ranker, _token_ids(generation, ranker), level.rerank, config.precision, weight)
     retrievers = frozenset({config.retriever} | ({"bm25"} if bm25 is not None and config.fallback else set()))
     models = {"denser": denser.fingerprint} if denser else {}
     models |= {"ranker": ranker.fingerprint} if ranker else {}

@@ -78,12 +78,14 @@ class RerankerConfig(_Settings):
         width: of every layer, in (0, 1].
         candidates: hits reranked.
         budget: share of the candidates' full candidate-layers spent when idle, in (0, 1].
+        retriever_weight: how much the retriever's scores, in standard deviations, add to the ranker's.
     """
 
     model: str = "elastic-ranker-small"
     width: float = Field(default=1.0, gt=0, le=1)
     candidates: int = Field(default=50, ge=1, le=MAX_CANDIDATES)
     budget: float = Field(default=1.0, gt=0, le=1)
+    retriever_weight: float = Field(default=0.0, ge=0)
 
 
 class PipelineConfig(_Settings):

@@ -190,6 +190,7 @@ class ElasticRanker:
         width: float,
         steps: Plan,
         *,
+        prior: Sequence[float] | None = None,
         precision: Precision = "fp32",
         batch_tokens: int = 2 * BATCH_TOKENS,
         stop: Callable[[], bool] = _go_on,
@@ -202,6 +203,8 @@ class ElasticRanker:
             candidates: token ids of each document without special tokens, in retriever order.
             width: of every layer.
             steps: the plan.
+            prior: added to every score of its candidate ``[N]``, e.g. weighted scores of the retriever; None adds
+                nothing.
             precision: number format of the matrix products.
             batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
             stop: True ends the work; what was scored so far is returned.
@@ -228,6 +231,7 @@ class ElasticRanker:
                     if turn is not None:
                         turn.release()
                 for pair, score in zip(pairs, scores, strict=True):
+                    score += 0.0 if prior is None else prior[pair.row]
                     if scored.depths[pair.row] < step.depth or score > scored.scores[pair.row]:
                         scored.scores[pair.row], scored.depths[pair.row] = score, step.depth
                     if not last:

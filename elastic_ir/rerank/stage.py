@@ -30,6 +30,9 @@ class Rerank(Stage):
 
     Searches take turns at the ranker, chunk by chunk, each with all of torch's threads: side by side they
     would only get in each other's way. Who waits still minds its deadline.
+
+    ``retriever_weight`` adds the retriever's scores, in standard deviations over the candidates, times this, to every
+    score of the ranker: what both find good comes first.
     """
 
     name = "rerank"
@@ -40,8 +43,10 @@ class Rerank(Stage):
         tokens_of: CandidateTokens,
         settings: RerankLevel,
         precision: Precision = "fp32",
+        retriever_weight: float = 0.0,
     ) -> None:
         self.ranker, self.tokens_of, self.settings, self.precision = ranker, tokens_of, settings, precision
+        self.retriever_weight = retriever_weight
         self._turn = threading.Lock()
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
@@ -60,6 +65,7 @@ class Rerank(Stage):
                 self.tokens_of([hit.doc_id for hit in head]),
                 settings.width,
                 self.ranker.plan(settings.budget, len(head), Subnet(settings.width, self.ranker.config.num_layers)),
+                prior=prior(head, self.retriever_weight),
                 precision=self.precision,
                 stop=lambda: context.expired,
                 turn=self._turn,
@@ -81,6 +87,15 @@ class Rerank(Stage):
             detail = f"stopped with {done} of {len(head)} candidates at layer {deep}"
             return _degraded(reranked, Degradation("deadline", self.name, detail))
         return reranked
+
+
+def prior(hits: Sequence[Hit], weight: float) -> list[float] | None:
+    """The hits' scores in standard deviations from their mean, times ``weight``; None where that says nothing."""
+    scores = np.array([hit.score for hit in hits])
+    if not weight or not np.isfinite(scores).all() or not scores.std():
+        return None
+    weighted: list[float] = (weight * (scores - scores.mean()) / scores.std()).tolist()
+    return weighted
 
 
 def _degraded(ranking: Ranking, note: Degradation) -> Ranking:
