@@ -70,6 +70,10 @@ class BackendError(ElasticIRError):
     exit_code = 4
 
 
+class CrossCheckError(ElasticIRError):
+    """A figure that is not trec_eval's."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'? known: a, b, c`` for the end of an error message."""
     choices = sorted(known)

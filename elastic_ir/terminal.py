@@ -9,14 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from elastic_ir.evaluate import Evaluations
     from elastic_ir.pipeline import Hits
 
 SHOWN_CHARACTERS = 100
+LINE_CHARACTERS = 1_000  # a table is as wide as its figures: none is cut to fit
 
 
 def console() -> Console:
     """Standard output; long lines are left to the terminal."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, width=LINE_CHARACTERS)
 
 
 def show(hits: Hits) -> None:
@@ -31,6 +33,22 @@ def show(hits: Hits) -> None:
         out.print(
             f"[yellow]degraded ({', '.join(hits.degraded.reasons)}): {escape(shown(hits.degraded.detail))}[/yellow]"
         )
+
+
+def show_evaluations(evaluations: Evaluations) -> None:
+    """Print tables and coverage of each dataset, then the means over datasets where there are several."""
+    out = console()
+    several = len(evaluations.by_dataset) > 1
+    for label, evaluation in evaluations.by_dataset.items():
+        if several:
+            out.print(f"\n[bold]{escape(shown(label))}[/bold]")
+        out.print(evaluation.to_table(intervals=True))
+        if evaluation.comparisons:
+            out.print(evaluation.to_comparison_table())
+        out.print(f"{escape(shown(evaluation.coverage))}; figures by {evaluation.engine}")
+    if several:
+        out.print(f"\n[bold]{evaluations.title}[/bold]")
+        out.print(evaluations.to_table())
 
 
 def shown(text: str) -> str:

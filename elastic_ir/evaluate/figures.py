@@ -1,11 +1,9 @@
-"""Per-query figures by ranx, equal to trec_eval's."""
+"""Per-query figures equal to trec_eval's: dictionaries to arrays, then one of two engines."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
-from typing import Any, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,67 +13,79 @@ from elastic_ir.evaluate.measures import Measure
 from elastic_ir.records import Qrels, in_run_order
 
 Floats: TypeAlias = NDArray[np.float64]
-_UNJUDGED = -1.0
-_NUMBA_LOCK = Lock()  # ranx's threading layer ends the process when two threads enter it
+EngineName: TypeAlias = Literal["numpy", "ranx"]
+UNJUDGED, NO_HIT = -1, -2
+
+
+class Tables(NamedTuple):
+    """Judgements and one run as numbers, a row for each judged query.
+
+    Attributes:
+        grades: ``[queries, judged]`` grades, highest first; rows are filled up with ``UNJUDGED``.
+        ranking: ``[queries, depth]`` column of ``grades`` for each hit, best first; ``UNJUDGED`` where
+            nobody judged the document, ``NO_HIT`` after the last hit.
+    """
+
+    grades: NDArray[np.int64]
+    ranking: NDArray[np.int64]
+
+
+Engine: TypeAlias = Callable[[Tables, Sequence[Measure]], list[Floats]]
+"""Tables and measures in, ``[queries]`` figures for each measure out."""
 
 
 class Judgements:
-    """The relevant documents of each query, numbered by grade descending, as ranx reads them.
-
-    Grades of 0 and less are not relevant, whatever their value, as in trec_eval.
-    """
+    """The judged documents of each query, numbered by grade descending."""
 
     def __init__(self, qrels: Qrels) -> None:
-        relevant = [in_run_order((doc, grade) for doc, grade in docs.items() if grade > 0) for docs in qrels.values()]
+        judged = [in_run_order(docs.items()) for docs in qrels.values()]
         self.query_ids = list(qrels)
-        self._numbers = [{doc_id: number for number, (doc_id, _) in enumerate(docs)} for docs in relevant]
-        width = max([1, *map(len, relevant)])
-        self._table = np.zeros((len(qrels), width, 2))  # [queries, documents, (number, grade)]
-        self._table[:, :, 0] = np.arange(width)
-        for row, docs in enumerate(relevant):
-            self._table[row, : len(docs), 1] = [grade for _, grade in docs]
+        self._numbers = [{doc_id: number for number, (doc_id, _) in enumerate(docs)} for docs in judged]
+        self._grades = np.full((len(qrels), max([1, *map(len, judged)])), UNJUDGED, dtype=np.int64)
+        for row, docs in enumerate(judged):
+            self._grades[row, : len(docs)] = [grade for _, grade in docs]
 
-    def figures(self, name: str, run: Mapping[str, Mapping[str, float]], measures: Sequence[Measure]) -> list[Floats]:
-        """One array for each measure: its value for each of ``query_ids``, 0 where ``run`` lacks the query.
+    def tables(self, name: str, run: Mapping[str, Mapping[str, float]]) -> Tables:
+        """The run's hits by number, in trec_eval's order; ``name`` is what an error calls the run.
 
         Raises:
-            InputError: if a score is NaN; ``name`` is what the message calls the run.
-        """
-        table = self._retrieved(name, run)
-        with _NUMBA_LOCK:
-            metric = _ranx_metrics()
-            return [metric(m.name)(self._table, table, m.cutoff or 0, m.relevance) for m in measures]
-
-    def _retrieved(self, name: str, run: Mapping[str, Mapping[str, float]]) -> Floats:
-        """[queries, depth, (document number, score)], best first; scores fall strictly, by rank.
-
-        Rows are filled up with documents nobody judged, which changes no measure; so are missing queries.
+            InputError: if a score is NaN.
         """
         depth = max([1, *(len(run.get(query_id, ())) for query_id in self.query_ids)])
-        table = np.full((len(self.query_ids), depth, 2), _UNJUDGED)
-        table[:, :, 1] = np.arange(depth, 0, -1)
+        ranking = np.full((len(self.query_ids), depth), NO_HIT, dtype=np.int64)
         for row, (query_id, numbers) in enumerate(zip(self.query_ids, self._numbers, strict=True)):
-            scores = run.get(query_id, {})
-            with np.errstate(over="ignore"):  # trec_eval keeps scores as C floats, and so sees more ties
-                singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32)
-            if np.isnan(singles).any():
-                doc_id = list(scores)[int(np.isnan(singles).argmax())]
-                raise InputError(
-                    f"run {name!r}, query {query_id!r}: document {doc_id!r} has score NaN; wanted a number"
-                )
-            ordered = in_run_order(zip(scores, singles.tolist(), strict=True))
-            table[row, : len(ordered), 0] = [numbers.get(doc_id, _UNJUDGED) for doc_id, _ in ordered]
-        return table
+            order = trec_order(run.get(query_id, {}), f"run {name!r}, query {query_id!r}")
+            ranking[row, : len(order)] = [numbers.get(doc_id, UNJUDGED) for doc_id in order]
+        return Tables(self._grades, ranking)
 
 
-def _ranx_metrics() -> Callable[[str], Callable[..., Floats]]:
-    """ranx's name -> kernel table. Each kernel compiles for about 2 s at its first use on a machine."""
-    try:
-        from ranx.metrics import metric_switch
-    except RuntimeError:  # numba found no folder of its own to keep compiled code in
-        import numba
+def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
+    """doc_ids in trec_eval's order: it keeps scores as C floats, and so sees more ties.
 
-        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="elastic-ir-numba-")  # type: ignore[attr-defined]
-        from ranx.metrics import metric_switch
-    switch: Any = metric_switch
-    return switch  # type: ignore[no-any-return]
+    Raises:
+        InputError: if a score is NaN; the message begins with ``where``.
+    """
+    with np.errstate(over="ignore"):
+        singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32)
+    if np.isnan(singles).any():
+        doc_id = list(scores)[int(np.isnan(singles).argmax())]
+        raise InputError(f"{where}: document {doc_id!r} has score NaN; wanted a number")
+    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles.tolist(), strict=True))]
+
+
+def engine(name: EngineName) -> Engine:
+    """``numpy``: formulas that answer at once. ``ranx``: compiled kernels, seconds to load, fast when many.
+
+    Raises:
+        InputError: if ``name`` is neither.
+    """
+    match name:
+        case "numpy":
+            from elastic_ir.evaluate.formulas import numpy_figures
+
+            return numpy_figures
+        case "ranx":
+            from elastic_ir.evaluate.kernels import ranx_figures
+
+            return ranx_figures
+    raise InputError(f"unknown engine {name!r}; wanted 'numpy' or 'ranx'")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE, Evaluation
 from elastic_ir.evaluate.files import replacing
@@ -31,38 +31,47 @@ pre {{ overflow: auto; padding: .8rem; border: 1px solid var(--line); border-rad
 </style>
 </head>
 <body>
-<h1>{title}</h1>
 {body}
 </body>
 </html>
 """
 
 
-def write_report(
-    evaluation: Evaluation,
-    path: Path,
-    title: str,
-    queries: Mapping[str, str] | None = None,
-    metadata: Mapping[str, Mapping[str, Any]] | None = None,
-) -> None:
-    """Write the report to ``path``; whole or not at all.
+class Section(NamedTuple):
+    """One dataset of a report.
 
-    Args:
+    Attributes:
         queries: query_id -> text; None shows ids alone.
         metadata: run -> its sidecar; None leaves out how runs were made.
+    """
+
+    title: str
+    evaluation: Evaluation
+    queries: Mapping[str, str] | None = None
+    metadata: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def write_report(sections: Sequence[Section], path: Path) -> None:
+    """Write the report to ``path``; whole or not at all.
 
     Raises:
         RunFileError: if ``path`` cannot be written.
     """
-    parts = [f"<p>{evaluation.queries} judged queries.</p>", _summary(evaluation)]
-    if evaluation.comparisons:
-        parts += [f'<p class="note">{escape(SIGNIFICANCE_NOTE)}.</p>', _comparisons(evaluation)]
-        parts += [_queries(evaluation, run, queries or {}) for run in list(evaluation.means)[1:]]
-    if metadata:
-        parts += ["<h2>What produced each run</h2>", *(_provenance(run, about) for run, about in metadata.items())]
-    page = _PAGE.format(title=escape(title), body="\n".join(parts))
+    body = "\n".join(part for section in sections for part in _section(section))
+    page = _PAGE.format(title=escape(", ".join(section.title for section in sections)), body=body)
     with replacing(path) as file:
         file.write(page.encode(errors="replace").decode())  # lone surrogates become "?"
+
+
+def _section(section: Section) -> list[str]:
+    evaluation, metadata = section.evaluation, section.metadata
+    parts = [f"<h1>{escape(section.title)}</h1>", f"<p>{evaluation.queries} judged queries.</p>", _summary(evaluation)]
+    if evaluation.comparisons:
+        parts += [f'<p class="note">{escape(SIGNIFICANCE_NOTE)}.</p>', _comparisons(evaluation)]
+        parts += [_queries(evaluation, run, section.queries or {}) for run in list(evaluation.means)[1:]]
+    if metadata:
+        parts += ["<h2>What produced each run</h2>", *(_provenance(run, about) for run, about in metadata.items())]
+    return parts
 
 
 def _summary(evaluation: Evaluation) -> str:

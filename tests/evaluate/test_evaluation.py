@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import pytrec_eval
 from rich.console import Console
-from scipy.stats import false_discovery_control, ttest_rel
 
 from elastic_ir.errors import InputError
-from elastic_ir.evaluate import Evaluation, evaluate
-from elastic_ir.evaluate.significance import compare, holm
-from elastic_ir.records import Qrels, Run, in_run_order
+from elastic_ir.evaluate import Evaluation, cross_check, evaluate
+from elastic_ir.evaluate.figures import EngineName
+from elastic_ir.records import Qrels, Run
 
 QRELS: Qrels = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"x": 1}, "q3": {"n": 0, "m": -2}, "unjudged": {}}
 FIRST: Run = {"q1": {"c": 3.0, "a": 2.0, "z": 1.0, "b": 0.5}, "q3": {"m": 1.0}, "other": {"a": 1.0}}
@@ -62,8 +61,16 @@ def test_evaluation_leaves_its_input_alone() -> None:
     assert (qrels, run) == ({"q": {"a": 1}, "r": {"a": 1}}, {"q": {"b": 1.0, "a": 1.0}})
 
 
-def test_agrees_with_trec_eval_on_runs_full_of_ties() -> None:
-    random = np.random.default_rng(7)
+EVERY_MEASURE = (
+    *("ndcg@10", "ndcg", "ndcg_burges@5", "dcg@10", "dcg_burges", "map", "map@20", "map-l2", "mrr", "mrr@10", "mrr-l3"),
+    *("recall@100", "recall@100-l2", "precision@5", "f1@5", "hit_rate@3", "r-precision", "r-precision-l2", "hits"),
+    *("hits@7-l2", "bpref", "bpref-l2", "rbp.80", "rbp.95-l2", "judged@10"),
+)
+
+
+def tied(seed: int, runs: int) -> tuple[Qrels, dict[str, Run]]:
+    """Six queries, judged from -2 to 3, and runs full of ties, some of which only float32 makes."""
+    random = np.random.default_rng(seed)
     documents = [f"d{number}" for number in range(150)]
     qrels: Qrels = {
         f"q{number}": {
@@ -71,15 +78,15 @@ def test_agrees_with_trec_eval_on_runs_full_of_ties() -> None:
         }
         for number in range(6)
     }
-    runs: dict[str, Run] = {}
-    for number in range(100):
+    found: dict[str, Run] = {}
+    for number in range(runs):
         kinds = (
             random.integers(0, 3, 150) / 1.0,
             random.normal(size=150),
             1 + random.normal(size=150) * 1e-8,
             random.choice([1e39, 1e300, -1e39], 150),
         )
-        runs[f"run{number}"] = {
+        found[f"run{number}"] = {
             query_id: {
                 str(doc): float(score)
                 for doc, score in zip(
@@ -89,71 +96,73 @@ def test_agrees_with_trec_eval_on_runs_full_of_ties() -> None:
             for query_id in qrels
             if random.random() < 0.9
         }
-    names = {
-        "ndcg@10": "ndcg_cut_10",
-        "map": "map",
-        "recall@100": "recall_100",
-        "mrr": "recip_rank",
-        "precision@5": "P_5",
-    }
-    names |= {"hit_rate@5": "success_5", "r-precision": "Rprec", "map@20": "map_cut_20", "ndcg": "ndcg"}
-    evaluation = evaluate(qrels, runs, [*names, "mrr@10", "recall@100-l2"], permutations=10)
-    evaluator = pytrec_eval.RelevanceEvaluator(qrels, set(names.values()))
-    strict = pytrec_eval.RelevanceEvaluator(qrels, {"recall_100"}, relevance_level=2)
-    first_rank = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"})
-    with np.errstate(over="ignore"):
-        cut = {
-            name: {
-                q: dict(in_run_order({d: float(np.float32(s)) for d, s in scores.items()})[:10])
-                for q, scores in run.items()
-            }
-            for name, run in runs.items()
-        }
+    return qrels, found
+
+
+@pytest.mark.parametrize("engine_name", ["numpy", "ranx"])
+def test_agrees_with_trec_eval_on_runs_full_of_ties(engine_name: EngineName) -> None:
+    qrels, runs = tied(7, 24)
+    qrels |= {"one": {"d1": 1}, "none": {"d1": 0, "d2": -1}, "absent": {"d1": 2}}
+    for run in runs.values():
+        run |= {"one": {"d1": 0.5, "d2": 0.5, "d3": 0.5}, "none": {"d2": 1.0, "d1": 1.0}, "unjudged": {"d1": 1.0}}
+    measures = [m for m in EVERY_MEASURE if not m.startswith(("dcg", "rbp", "f1"))]
+    evaluation = evaluate(qrels, runs, measures, permutations=10, resamples=10, engine_name=engine_name)
+    assert evaluation.engine == engine_name
+    checked = cross_check(evaluation, qrels, runs)
+    assert checked.unchecked == ()
+    assert checked.figures == len(measures) * 24 * 9
+    assert checked.largest < 1e-12, checked
+
+
+def test_trec_eval_itself_is_asked() -> None:
+    """The counterpart's name and ranking by hand, so that ``cross_check`` cannot agree with itself."""
+    qrels, runs = tied(8, 4)
+    evaluation = evaluate(qrels, runs, ["ndcg@10", "bpref", "mrr@10", "f1@5"], permutations=10)
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10", "bpref", "recip_rank", "P_5", "recall_5"})
     for name, run in runs.items():
-        figures = evaluation.per_query[name]
-        for query_id, wanted in evaluator.evaluate(run).items():
-            for ours, theirs in names.items():
-                assert figures[ours][query_id] == pytest.approx(wanted[theirs], abs=1e-12), (name, query_id, ours)
-        for query_id, wanted in first_rank.evaluate(cut[name]).items():
-            assert figures["mrr@10"][query_id] == pytest.approx(wanted["recip_rank"], abs=1e-12)
-        for query_id, wanted in strict.evaluate(run).items():
-            assert figures["recall@100-l2"][query_id] == pytest.approx(wanted["recall_100"], abs=1e-12)
+        for query_id, theirs in evaluator.evaluate(run).items():
+            ours = {measure: figures[query_id] for measure, figures in evaluation.per_query[name].items()}
+            first, precision, recall = theirs["recip_rank"], theirs["P_5"], theirs["recall_5"]
+            assert ours["ndcg@10"] == pytest.approx(theirs["ndcg_cut_10"], abs=1e-12)
+            assert ours["bpref"] == pytest.approx(theirs["bpref"], abs=1e-12)
+            assert ours["mrr@10"] == pytest.approx(first if first > 0.0999 else 0.0, abs=1e-12)
+            wanted = 2 * precision * recall / (precision + recall) if precision else 0.0
+            assert ours["f1@5"] == pytest.approx(wanted, abs=1e-12)
 
 
-def test_comparison_against_the_first_run() -> None:
-    random = np.random.default_rng(3)
-    base = random.random(40)
-    figures = {
-        "base": {"map": base, "mrr": base},
-        "same": {"map": base.copy(), "mrr": base + 0.1},
-        "other": {"map": base + random.normal(0.1, 0.2, 40), "mrr": base + random.normal(0.0, 0.2, 40)},
-    }
-    same, shifted, better, noise = compare(figures, permutations=2000, seed=1)
-    assert same[:3] == ("same", "base", "map")
-    assert (same.difference, same.wins, same.ties, same.losses) == (0.0, 0, 40, 0)
-    assert (same.p_ttest, same.p_randomization, same.p_holm) == (1.0, 1.0, 1.0)
-    assert (shifted.p_ttest, shifted.wins, shifted.difference) == (0.0, 40, pytest.approx(0.1))
-    assert shifted.p_randomization == 1 / 2001
-    for found in (better, noise):
-        wanted = ttest_rel(figures["other"][found.measure], base).pvalue
-        assert found.p_ttest == pytest.approx(wanted)
-        assert found.p_randomization == pytest.approx(wanted, abs=0.03)
-        assert found.wins + found.ties + found.losses == 40
-    assert compare(figures, permutations=2000, seed=1) == (same, shifted, better, noise)
+def test_the_engines_agree() -> None:
+    qrels, runs = tied(9, 8)
+    by_engine = [
+        evaluate(qrels, runs, EVERY_MEASURE, permutations=10, resamples=10, engine_name=name)
+        for name in ("numpy", "ranx")
+    ]
+    for name in runs:
+        for measure in by_engine[0].measures:
+            first, second = (one.per_query[name][measure] for one in by_engine)
+            assert first == pytest.approx(second, abs=1e-12), measure
+    assert by_engine[0].judged_at_10 == by_engine[1].judged_at_10
 
 
-def test_randomization_agrees_with_every_sign_flip() -> None:
-    differences = np.array([0.5, 0.25, -0.125, 0.25, 0.0])
-    flips = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1).T
-    exact = np.mean(np.abs(flips @ differences) >= abs(differences.sum()))
-    (found,) = compare({"a": {"m": np.zeros(5)}, "b": {"m": differences}}, permutations=20_000)
-    assert found.p_randomization == pytest.approx(exact, abs=0.01)
+def test_rbp_dcg_and_judged_by_hand(small: Evaluation) -> None:
+    evaluation = evaluate(QRELS, {"first": FIRST}, ["RBP(rel=1,p=0.5)", "dcg@2", "Judged@3"])
+    figures = {measure: by["q1"] for measure, by in evaluation.per_query["first"].items()}
+    assert figures == pytest.approx({"rbp.5": 0.5 * (0.5 + 0.125), "dcg@2": 2 / math.log2(3), "judged@3": 2 / 3})
+    assert small.judged_at_10["first"] == pytest.approx((3 / 4 + 0 + 1) / 3)  # q2 is missing, q3's only hit is judged
 
 
-def test_holm_by_hand() -> None:
-    assert holm(np.array([0.04, 0.01, 0.03, 0.9])).tolist() == pytest.approx([0.09, 0.04, 0.09, 0.9])
-    assert holm(np.array([0.6, 0.7])).tolist() == [1.0, 1.0]
-    assert (holm(np.full(3, 0.01)) >= false_discovery_control(np.full(3, 0.01))).all()
+def test_large_input_takes_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evaluate(QRELS, {"first": FIRST}, ["map"]).engine == "numpy"
+    monkeypatch.setattr("elastic_ir.evaluate.evaluation.FORMULA_HITS", 4)
+    assert evaluate(QRELS, {"first": FIRST}, ["map"]).engine == "ranx"
+    with pytest.raises(InputError, match="unknown engine 'fast'; wanted 'numpy' or 'ranx'"):
+        evaluate(QRELS, {"first": FIRST}, ["map"], engine_name="fast")  # type: ignore[arg-type]
+
+
+def test_coverage_counts_missing_queries_aloud(small: Evaluation) -> None:
+    assert small.coverage == "3 judged queries; without a hit, counted as 0: first 1, sec|ond_{ 1"
+    assert (
+        evaluate({"q": {"a": 1}}, {"r": {"q": {"a": 1.0}}}).coverage == "1 judged queries, all with hits in every run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,6 +200,16 @@ def test_json_holds_everything(small: Evaluation) -> None:
     assert read["per_query"] == small.per_query
     assert (read["baseline"], read["queries"], read["missing"]["first"]) == ("first", 3, 1)
     assert read["comparisons"][0] == small.comparisons[0]._asdict()
+    assert read["intervals"]["first"]["map"] == list(small.intervals["first"]["map"])
+    assert (read["judged_at_10"], read["engine"]) == (small.judged_at_10, "numpy")
+
+
+def test_an_infinite_effect_is_null_in_json() -> None:
+    qrels: Qrels = {q: {"a": 1} for q in ("q1", "q2")}
+    runs: dict[str, Run] = {"base": {q: {"b": 1.0} for q in qrels}, "other": {q: {"a": 1.0} for q in qrels}}
+    evaluation = evaluate(qrels, runs, ["map"])
+    assert evaluation.comparisons[0].effect_size == math.inf
+    assert json.loads(evaluation.to_json())["comparisons"][0]["effect_size"] is None
 
 
 def test_tables_hold_the_same_figures_and_escape_names(small: Evaluation) -> None:
@@ -203,6 +222,8 @@ def test_tables_hold_the_same_figures_and_escape_names(small: Evaluation) -> Non
     console = Console(width=120, record=True, file=StringIO())
     console.print(small.to_table())
     shown = console.export_text()
+    console.print(small.to_comparison_table())
+    assert "+0." in console.export_text()
     for run in small.means:
         assert run in shown
         for value in small.means[run].values():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate import Evaluation, evaluate, write_report
+from elastic_ir.evaluate import Evaluation, Section, evaluate, write_report
 
 EVIL = '<script>alert("x")</script>&'
 VOID = {"meta"}
@@ -49,9 +49,8 @@ def evaluation() -> Evaluation:
 
 def test_report_shows_figures_queries_and_provenance_escaped(tmp_path: Path, evaluation: Evaluation) -> None:
     path = tmp_path / "new" / "report.html"
-    write_report(
-        evaluation, path, EVIL, {"q1": "what is {this}", EVIL: EVIL}, {"first": {"pipeline": EVIL, "path": path}}
-    )
+    about = {"first": {"pipeline": EVIL, "path": path}}
+    write_report([Section(EVIL, evaluation, {"q1": "what is {this}", EVIL: EVIL}, about)], path)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert not page.open
@@ -65,18 +64,19 @@ def test_report_shows_figures_queries_and_provenance_escaped(tmp_path: Path, eva
 
 
 def test_report_of_a_single_run_has_no_comparison(tmp_path: Path) -> None:
-    write_report(evaluate({"q": {"a": 1}}, {"only": {"q": {"a": 1.0}}}, ["map"]), tmp_path / "r.html", "One")
+    only = evaluate({"q": {"a": 1}}, {"only": {"q": {"a": 1.0}}}, ["map"])
+    write_report([Section("One", only)], tmp_path / "r.html")
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "only" in page.words
     assert "Largest" not in page.words
 
 
 def test_report_survives_text_that_no_file_can_hold(tmp_path: Path, evaluation: Evaluation) -> None:
-    write_report(evaluation, tmp_path / "r.html", "half \ud800 a character")
+    write_report([Section("half \ud800 a character", evaluation)], tmp_path / "r.html")
     assert "<h1>half ? a character</h1>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_report_that_cannot_be_written_is_a_run_file_error(tmp_path: Path, evaluation: Evaluation) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFileError, match="cannot be written"):
-        write_report(evaluation, tmp_path / "file" / "r.html", "title")
+        write_report([Section("title", evaluation)], tmp_path / "file" / "r.html")
