@@ -69,7 +69,7 @@ def write(
     level: Level | str | None = None,
     batch: int | None = None,
     form: str = "trec",
-    shape: Shape = Shape(),  # noqa: B008 - a value
+    shape: Shape | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Search ``queries`` and write ``output`` and its sidecar ``<output>.meta.json``.
@@ -87,7 +87,7 @@ def write(
         level: operating point for all; None means the idle level.
         batch: queries that share one pass; None chooses by the hits and the reranker.
         form: ``trec`` or ``msmarco``.
-        shape: what becomes of the hits.
+        shape: what becomes of the hits; None writes them as they are.
         progress: show a bar; None on a terminal only.
 
     Returns:
@@ -97,7 +97,8 @@ def write(
         InputError: if there are no queries, or one cannot be searched; ``output`` stays as it was then.
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
     """
-    lines, wanted = run_form(form), pipeline.level if level is None else Level.parse(str(level))
+    shape, lines = shape or Shape(), run_form(form)
+    wanted = pipeline.level if level is None else Level.parse(str(level))
     checked_word(tag, "tag", str(output))
     asked = min(MAX_K, k + 1) if shape.remove_query else k
     size = batch_size(asked, wanted) if batch is None else batch

@@ -40,7 +40,9 @@ class Journal:
     """
 
     def __init__(self, target: Path, key: str) -> None:
-        if target.is_dir():
+        with writing(target):
+            folder = target.is_dir()
+        if folder:
             raise RunFileError(f"{target} is a folder; wanted the name of a file")
         self.target = target
         self.part = target.with_name(f"{target.name}.part")
@@ -67,9 +69,7 @@ class Journal:
         if self._batch < len(self._ends) and self._ends[self._batch][0] == queries:
             self._batch += 1
             return True
-        if self._batch < len(self._ends):
-            with writing(self.target):
-                self._cut(self._batch)
+        self._cut_rest()
         return False
 
     def commit(self, queries: str, lines: str, note: dict[str, Any]) -> None:
@@ -86,7 +86,8 @@ class Journal:
         self._batch, self._bytes = self._batch + 1, end
 
     def notes(self) -> Iterator[dict[str, Any]]:
-        """The notes of all batches, in order, read from disk."""
+        """The notes of the batches gone through, in order, read from disk; batches left over are cut."""
+        self._cut_rest()
         with writing(self.target), self.notes_path.open("rb") as file:
             file.readline()
             for line in file:
@@ -94,9 +95,8 @@ class Journal:
 
     def finish(self) -> None:
         """Give the target its lines: batches left over are cut, and the part takes the target's name."""
+        self._cut_rest()
         with writing(self.target):
-            if self._batch < len(self._ends):
-                self._cut(self._batch)
             self.part.replace(self.target)
             sync_folder(self.target.parent)
             self.notes_path.unlink()
@@ -146,6 +146,11 @@ class Journal:
         while size and (chunk := self._lines.read(min(size, _CHUNK))):
             size, found = size - len(chunk), zlib.crc32(chunk, found)
         return not size and found == crc32
+
+    def _cut_rest(self) -> None:
+        if self._batch < len(self._ends):
+            with writing(self.target):
+                self._cut(self._batch)
 
     def _cut(self, batches: int) -> None:
         """Keep the first ``batches`` only."""
