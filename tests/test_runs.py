@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.errors import InputError, RunFileError
@@ -178,6 +180,25 @@ def test_passages_collapse_as_pyserini_does_it() -> None:
     assert [hit.score for hit in kept] == [0, -1, -3, -5]
     assert len(Shape(max_passage="#").hits(hits, "q", 8)) == 5
     assert "b" not in {hit.doc_id for hit in Shape(True, "#").hits(hits, "b", 8)}
+
+
+def test_the_command_takes_them_all(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    (tmp_path / "queries.tsv").write_text("q1\tcat on mat\nd5\tred tree\n")
+    output = tmp_path / "x.tsv.gz"
+    options = ["--format", "msmarco", "--batch", "1", "--hits", "3", "--remove-query"]
+    options += ["--max-passage", "--max-passage-hits", "2", "--max-passage-delimiter", "#"]
+    paths = ["run", str(tmp_path / "pipeline.yaml"), "--queries", str(tmp_path / "queries.tsv"), "-o", str(output)]
+    result = CliRunner().invoke(app, [*paths, *options])
+    assert result.exit_code == 0, result.output
+    lines = [line.split("\t") for line in gzip.decompress(output.read_bytes()).decode().splitlines()]
+    assert [(query_id, rank) for query_id, _, rank in lines] == [("q1", "1"), ("q1", "2"), ("d5", "1"), ("d5", "2")]
+    assert ["d5", "d5"] not in [line[:2] for line in lines]
+    metadata = read_metadata(output)
+    assert (metadata["batch"], metadata["remove_query"], metadata["max_passage"]) == (1, True, "#")
+    assert "--max-passage-hits of at least 1" in str(
+        CliRunner().invoke(app, [*paths, "--max-passage", "--max-passage-hits", "0"]).exception
+    )
 
 
 @pytest.mark.parametrize(
