@@ -62,7 +62,7 @@ def test_help_and_import_are_light() -> None:
         [sys.executable, "-m", "elastic_ir.cli", "--help"], capture_output=True, text=True, check=True
     )
     assert time.perf_counter() - started < 20  # a bound against hanging, not a speed test
-    for command in ("demo", "index", "search", "run", "evaluate", "train", "verify", "doctor", "config"):
+    for command in ("demo", "index", "search", "run", "runs", "evaluate", "train", "verify", "doctor", "config"):
         assert command in done.stdout
 
 

@@ -16,7 +16,7 @@ from elastic_ir.evaluate.measures import Measure
 FORMULA_ONLY = {"bpref", "judged"}
 """ranx has no ``judged``; its ``bpref`` takes the rows' filling for judged documents and divides 0 by 0."""
 
-_NUMBA_LOCK = Lock()  # ranx's threading layer ends the process when two threads enter it
+NUMBA_LOCK = Lock()  # ranx's threading layer ends the process when two threads enter it
 
 
 def ranx_figures(tables: Tables, measures: Sequence[Measure]) -> list[Floats]:
@@ -43,12 +43,12 @@ def ranx_figures(tables: Tables, measures: Sequence[Measure]) -> list[Floats]:
             return kernel(hits, retrieved, measure.persistence, 1)
         return kernel(judged, retrieved, measure.cutoff or 0, measure.relevance)
 
-    with _NUMBA_LOCK:
-        metric = _ranx_metrics()
+    with NUMBA_LOCK:
+        metric = ranx_metrics()
         return [figures(measure) for measure in measures]
 
 
-def _ranx_metrics() -> Callable[[str], Callable[..., Floats]]:
+def ranx_metrics() -> Callable[[str], Callable[..., Floats]]:
     """ranx's name -> kernel table. Each kernel compiles for about 2 s at its first use on a machine."""
     try:
         from ranx.metrics import metric_switch

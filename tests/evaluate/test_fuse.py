@@ -1,0 +1,143 @@
+"""Fusion: reciprocal ranks by ourselves, the rest by ranx, and parameters chosen on a train split."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from elastic_ir.cli import app
+from elastic_ir.errors import InputError
+from elastic_ir.evaluate import read_metadata, read_run
+from elastic_ir.evaluate.fuse import METHODS, NORMS, fuse, optimize
+from elastic_ir.records import Ranking
+
+ONE = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"a": 5.0, "d": 1.0}, "only": {"x": 2.0, "y": 1.0}}
+TWO = {"q1": {"c": 30.0, "d": 20.0}, "q2": {"d": 9.0, "a": 7.0, "b": 5.0}, "late": {"z": 1.0}}
+
+
+def scores(rankings: list[Ranking]) -> dict[str, dict[str, float]]:
+    return {query.query_id: {hit.doc_id: hit.score for hit in hits} for query, hits, _ in rankings}
+
+
+def test_rrf_is_the_formula_and_needs_no_ranx() -> None:
+    fused = scores(fuse([ONE, TWO]))
+    assert fused["q1"] == pytest.approx({"c": 1 / 63 + 1 / 61, "a": 1 / 61, "d": 1 / 62, "b": 1 / 62})
+    assert list(fused["q1"]) == ["c", "a", "d", "b"]  # a tie goes to the larger doc_id
+    assert fused["q2"] == pytest.approx({"d": 1 / 62 + 1 / 61, "a": 1 / 61 + 1 / 62, "b": 1 / 63})
+    assert list(fused) == ["q1", "q2", "only", "late"]
+    assert list(fused["only"]) == ["x", "y"]
+    assert scores(fuse([ONE, TWO], parameters={"k": 1}))["q2"]["b"] == 1 / 4
+    code = (
+        "import sys; from elastic_ir.evaluate.fuse import fuse; fuse([{'q': {'a': 1.0}}, {'q': {'b': 1.0}}]);"
+        "sys.exit('ranx' in sys.modules or 'numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def without_compiling(*command: str) -> str:
+    """Standard output of this Python, with numba's compiler off: ranx as it is, minus half a minute of compiling."""
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_method_of_ranx_fuses_and_a_weighted_sum_is_the_formula() -> None:
+    code = f"""
+import json
+from elastic_ir.evaluate.fuse import METHODS, fuse, optimize
+one, two, qrels = {ONE}, {TWO}, {{"q1": {{"c": 1}}, "q2": {{"d": 2, "b": 1}}}}
+fused = {{}}
+for name, method in METHODS.items():
+    chosen = optimize([one, two], qrels, name) if method.parameters or method.optional else {{}}
+    weighted = {{"weights": [0.25, 0.75]}} if name == "wsum" else json.loads(json.dumps(chosen))
+    fused[name] = {{r.query.query_id: dict(h[:2] for h in r.hits) for r in fuse([one, two], name, "min-max", weighted)}}
+print(json.dumps(fused))
+"""
+    fused = json.loads(without_compiling("-c", code))
+    assert fused.keys() == METHODS.keys()
+    assert fused["wsum"]["q1"] == pytest.approx({"c": 0.75, "a": 0.25, "b": 0.125, "d": 0.0})
+    assert fused["wsum"]["q2"] == pytest.approx({"d": 0.75, "a": 0.25 + 0.375, "b": 0.0})
+    assert list(fused["wsum"]["q2"]) == ["d", "a", "b"]
+    for name, queries in fused.items():
+        assert set(queries["q1"]) == {"a", "b", "c", "d"}, name
+        assert (queries["only"], queries["late"]) == ({"x": 2.0, "y": 1.0}, {"z": 1.0}), name
+
+
+def test_weights_are_chosen_on_the_train_split(tmp_path: Path) -> None:
+    good = {"q1": {"d": 2.0, "a": 1.0}, "q2": {"b": 2.0, "a": 1.0}}
+    bad = {"q1": {"a": 2.0, "d": 1.0}, "q2": {"a": 2.0, "b": 1.0}}
+    for name, run in (("bad", bad), ("good", good)):
+        lines = [f"{q} Q0 {d} {r} {s} t\n" for q, hits in run.items() for r, (d, s) in enumerate(hits.items(), 1)]
+        (tmp_path / f"{name}.trec").write_text("".join(lines))
+    (tmp_path / "train.tsv").write_text("q1\td\t1\nq1\ta\t0\nq2\tb\t1\nelsewhere\ta\t1\n")
+    files, output = [str(tmp_path / "bad.trec"), str(tmp_path / "good.trec")], tmp_path / "fused.trec"
+    options = ["--method", "wsum", "--optimize", "--qrels", str(tmp_path / "train.tsv"), "-o", str(output)]
+    said = without_compiling("-m", "elastic_ir.cli", "runs", "fuse", *files, *options)
+    assert "2 queries by wsum" in said
+    assert [next(iter(hits)) for hits in read_run(output).values()] == ["d", "b"]
+    metadata = read_metadata(output)
+    assert metadata["fusion"]["parameters"]["weights"][1] > 0.5
+    assert metadata["fusion"]["optimized"]["measure"] == "ndcg@10"
+    assert [run["path"] for run in metadata["runs"]] == files
+
+
+def test_the_tables_name_what_ranx_has() -> None:
+    from ranx.fusion import fusion_switch
+    from ranx.fusion_optimization import optimization_switch
+    from ranx.normalization import norm_switch
+
+    for name, method in METHODS.items():
+        assert callable(fusion_switch(name))
+        if method.parameters or method.optional:
+            assert callable(optimization_switch(name))
+        else:
+            with pytest.raises(ValueError, match="not support"):
+                optimization_switch(name)
+    assert all(callable(norm_switch(name)) for name in NORMS.values() if name)
+
+
+@pytest.mark.parametrize(
+    ("method", "norm", "parameters", "message"),
+    [
+        ("wsumm", "min-max", {}, "unknown fusion method 'wsumm'; did you mean 'wsum'"),
+        ("sum", "minmax", {}, "unknown normalisation 'minmax'; did you mean 'min-max'"),
+        ("wsum", "min-max", {}, "needs 'weights'; --optimize --qrels TRAIN chooses it, or give weights"),
+        ("posfuse", "min-max", {}, "needs 'probs'; --optimize --qrels TRAIN chooses it$"),
+        ("wsum", "min-max", {"weights": [1.0]}, "found 1 weights for 2 runs"),
+        ("sum", "min-max", {"weights": [1.0, 2.0]}, "takes no 'weights'; it takes no parameters"),
+        ("rrf", "min-max", {"k": "many"}, "k is 'many'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(method: str, norm: str, parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fuse([ONE, TWO], method, norm, parameters)
+
+
+def test_choosing_needs_parameters_and_judged_queries() -> None:
+    with pytest.raises(InputError, match="found 1 run to fuse"):
+        fuse([ONE])
+    with pytest.raises(InputError, match="no parameters to choose; these have: rrf"):
+        optimize([ONE, TWO], {"q1": {"a": 1}}, "sum")
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        optimize([ONE, TWO], {"q9": {"a": 1}}, "wsum")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--optimize"], "--optimize needs judgements"),
+        (["--qrels", "x.tsv"], "together with --optimize"),
+        (["--weights", "a,b"], "wanted e.g. --weights 0.3,0.7"),
+        (["--param", "k"], "--param k=60"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["runs", "fuse", "a.trec", "b.trec", "-o", str(tmp_path / "x.trec"), *options])
+    assert message in str(result.exception)
