@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from elastic_ir.errors import InputError
@@ -54,6 +54,8 @@ class Evaluation:
     means: dict[str, dict[str, float]]
     per_query: dict[str, dict[str, dict[str, float]]]
     comparisons: tuple[Comparison, ...]
+    intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    judged_at_10: dict[str, float] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:

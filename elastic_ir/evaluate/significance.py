@@ -33,6 +33,10 @@ class Comparison(NamedTuple):
     p_ttest: float
     p_randomization: float
     p_holm: float
+    p_tukey: float = 1.0
+    effect_size: float = 0.0
+    p_noninferior: float = 1.0
+    margin: float = 0.01
 
 
 def compare(
