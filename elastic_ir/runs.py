@@ -80,6 +80,7 @@ def _metadata(pipeline: Pipeline, answers: Sequence[Hits], tag: str, k: int) -> 
         "generation": pipeline.generation,
         "corpus_sha256": pipeline.corpus_sha256,
         "levels": {hits.query.query_id: str(hits.level) for hits in answers},
+        "flops": {str(level): pipeline.flops(level) for level in sorted({hits.level for hits in answers}, key=str)},
         "degraded": dict(degraded),
         "latency_ms": {"mean": float(np.mean([hits.latency_ms for hits in answers]))},
         "stage_ms": {
