@@ -151,15 +151,15 @@ def evaluate(
     qrels: Annotated[Path | None, typer.Option(help="TREC or BEIR qrels instead of a dataset.")] = None,
     metrics: Annotated[str, typer.Option(help="Comma-separated measures.")] = "ndcg@10,mrr@10,recall@100,map",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table as .json, .tex or .md.")] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML report.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Report as .html, .md, .tex or .json, e.g. report.html.")] = None,
 ) -> None:
     """Evaluate runs with ranx; every other run is tested against the first.
 
     Example: elastic-ir evaluate --dataset beir/scifact/test runs/bm25.trec runs/elastic.trec --report report.html
     """
     from elastic_ir.datasets import load
+    from elastic_ir.evaluate import Section, read_metadata, read_qrels, read_run, write_report
     from elastic_ir.evaluate import evaluate as evaluate_runs
-    from elastic_ir.evaluate import read_metadata, read_qrels, read_run, write_report
     from elastic_ir.evaluate.files import replacing
     from elastic_ir.terminal import console
 
@@ -179,7 +179,8 @@ def evaluate(
     if report is not None:
         texts = {query.query_id: query.text for query in source.queries()} if source else None
         found = {n: m for n, p in zip(names, runs, strict=True) if (m := _metadata(read_metadata, p)) is not None}
-        write_report(result, report, f"Evaluation on {dataset or qrels}", texts, found)
+        name = str(dataset or qrels)
+        write_report([Section(name, result, texts, found)], report)
     console().print(result.to_table())
 
 

@@ -4,6 +4,7 @@ from elastic_ir.datasets import read_qrels
 from elastic_ir.evaluate.evaluation import DEFAULT_MEASURES, Evaluation, evaluate
 from elastic_ir.evaluate.measures import Measure
 from elastic_ir.evaluate.report import write_report
+from elastic_ir.evaluate.sections import Section
 from elastic_ir.evaluate.sidecar import read_metadata, write_metadata
 from elastic_ir.evaluate.significance import Comparison
 from elastic_ir.evaluate.trec import read_run, write_run
@@ -13,6 +14,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Measure",
+    "Section",
     "evaluate",
     "read_metadata",
     "read_qrels",

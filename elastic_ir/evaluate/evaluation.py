@@ -90,11 +90,11 @@ class Evaluation:
 
     def to_latex(self, digits: int = 4) -> str:
         """The summary table in LaTeX, for the ``booktabs`` package."""
-        lines = [["run", *map(_latex, self.measures)]]
+        lines = [["run", *map(latex, self.measures)]]
         for run in self.means:
             values = ((f"{c.value:.{digits}f}", c) for c in self.row(run))
             cells = ((f"\\textbf{{{v}}}" if c.best else v) + r"$^\dagger$" * c.significant for v, c in values)
-            lines.append([_latex(run), *cells])
+            lines.append([latex(run), *cells])
         head, *body = (" & ".join(line) + r" \\" for line in lines)
         columns = "l" + "r" * len(self.measures)
         return "\n".join(
@@ -176,5 +176,6 @@ def evaluate(
     )
 
 
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
+    """``text`` with every character of LaTeX's own escaped."""
     return "".join(_LATEX.get(character, character) for character in text)
