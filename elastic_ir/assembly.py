@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from elastic_ir.config import PipelineConfig
 from elastic_ir.datasets import load
@@ -103,7 +104,7 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
     if generation.lucene_path is not None:
         settings = config.bm25
         lucene = LuceneIndex(generation.lucene_path, k1=settings.k1, b=settings.b, rm3=settings.rm3)
-        bm25 = BM25Retriever(lucene, config.candidates, threads=min(4, os.cpu_count() or 1))
+        bm25 = BM25Retriever(lucene, config.candidates, threads=min(4, torch.get_num_threads()))
     level = config.level(denser.config.full if denser else None)
     stage = _retriever(config, level, denser, failure, generation, bm25)
     if ranker is not None and level.rerank is not None:

@@ -118,7 +118,7 @@ def search(
 @app.command()
 def run(
     pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML, e.g. pipelines/elastic.yaml.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="TREC run to write, e.g. runs/NAME.trec.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run to write, e.g. runs/NAME.trec or NAME.trec.gz.")],
     dataset: DatasetOption = None,
     split: SplitOption = None,
     index: IndexOption = None,
@@ -126,20 +126,51 @@ def run(
     hits: Annotated[int, typer.Option(help="Hits a query.")] = 1000,
     level: LevelOption = None,
     tag: Annotated[str | None, typer.Option(help="Run tag; default: the file's name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="trec (six columns) or msmarco (query, document, rank).")] = (
+        "trec"
+    ),
+    batch: Annotated[
+        int | None, typer.Option(help="Queries that share one pass, e.g. 64; default: by hits and reranker.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads, e.g. 4; default: all cores.")] = None,
+    remove_query: Annotated[
+        bool, typer.Option("--remove-query", help="Drop the hit whose id is the query's (BEIR's quora, arguana).")
+    ] = False,
+    max_passage: Annotated[
+        bool, typer.Option("--max-passage", help="Ids are DOCUMENT#PASSAGE: keep each document's best passage.")
+    ] = False,
+    max_passage_hits: Annotated[
+        int | None, typer.Option(help="Documents kept with --max-passage, e.g. 100; default: as many as hits.")
+    ] = None,
+    max_passage_delimiter: Annotated[str, typer.Option(help="Between document and passage, e.g. '#'.")] = "#",
 ) -> None:
-    """Write a TREC run and, beside it, how it was made.
+    """Write a run and, beside it, how it was made; a killed run continues where it stopped.
 
     Example: elastic-ir run pipelines/elastic.yaml --dataset beir/scifact/test --output runs/scifact.trec
     """
-    from elastic_ir.datasets import load, read_queries
-    from elastic_ir.runs import write
+    from elastic_ir.datasets import load, stream_queries
+    from elastic_ir.runs import Shape, use_threads, write
 
+    if not max_passage_delimiter or (max_passage_hits is not None and max_passage_hits < 1):
+        raise InputError("wanted a --max-passage-delimiter of at least one character, --max-passage-hits of at least 1")
+    if threads is not None:
+        use_threads(threads)
+    passages = (max_passage_delimiter, max_passage_hits) if max_passage else (None, None)
     with _pipeline(pipeline, dataset, split, index) as opened:
         name = opened.config.dataset
         if queries is None and name is None:
             raise InputError("no queries; give --queries FILE or --dataset D")
-        topics = read_queries(queries) if queries else load(str(name), opened.config.split).queries()
-        metadata = write(opened, topics, output, tag=tag or output.stem, k=hits, level=level)
+        metadata = write(
+            opened,
+            stream_queries(queries) if queries else load(str(name), opened.config.split).queries(),
+            output,
+            tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
+            k=hits,
+            level=level,
+            batch=batch,
+            form=form,
+            shape=Shape(remove_query, *passages),
+        )
     _say(f"{output}: {metadata['queries']:,} queries, {metadata['latency_ms']['mean']:.1f} ms each on average")
 
 

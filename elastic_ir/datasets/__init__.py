@@ -8,11 +8,11 @@ from pathlib import Path
 from elastic_ir.datasets.base import Dataset
 from elastic_ir.datasets.beir import BeirFolder
 from elastic_ir.datasets.irds import IRDataset
-from elastic_ir.datasets.lines import read_queries
+from elastic_ir.datasets.lines import read_queries, stream_queries
 from elastic_ir.datasets.pydocs import KnownItems, Pydocs
 from elastic_ir.datasets.qrels import read_qrels
 
-__all__ = ["Dataset", "load", "read_qrels", "read_queries"]
+__all__ = ["Dataset", "load", "read_qrels", "read_queries", "stream_queries"]
 
 EMBEDDED: dict[str, Callable[[str], Dataset]] = {
     "pydocs": Pydocs,

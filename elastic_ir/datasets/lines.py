@@ -101,7 +101,12 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def read_queries(path: Path | str) -> list[Query]:
-    """The queries of a file, in file order.
+    """The queries of a file, in file order: ``stream_queries`` as a list."""
+    return list(stream_queries(path))
+
+
+def stream_queries(path: Path | str) -> Iterator[Query]:
+    """The queries of a file, in file order, one at a time; only their ids are kept, to find one that comes twice.
 
     Args:
         path: a ``.tsv`` file (id, tab, text) or a ``.jsonl`` file (``_id``, ``text``), or either with ``.gz``.
@@ -115,17 +120,16 @@ def read_queries(path: Path | str) -> list[Query]:
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix not in QUERY_FORMATS:
         raise DatasetError(f"{path}: unknown form of query file {suffix!r}{nearest(suffix, QUERY_FORMATS)}")
-    ids, queries = Unseen(), []
+    ids, line = Unseen(), None
     for line in read_lines(path):
         query_id, text = QUERY_FORMATS[suffix](line)
         if len(text) > MAX_QUERY_CHARS:
             line.fail(f"the query has {len(text):,} characters; wanted at most {MAX_QUERY_CHARS:,}")
         if not text.strip():
             line.fail("the query text is empty")
-        queries.append(Query(ids.check(line.usable_id(query_id, "query id"), line), text))
-    if not queries:
+        yield Query(ids.check(line.usable_id(query_id, "query id"), line), text)
+    if line is None:
         raise DatasetError(f"{path} has no queries; wanted at least one")
-    return queries
 
 
 def _tab_separated(line: Line) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, BinaryIO, TextIO, cast
 
 from elastic_ir.errors import RunFileError
 
@@ -16,31 +18,57 @@ from elastic_ir.errors import RunFileError
 def replacing(path: Path) -> Iterator[TextIO]:
     """A UTF-8 text file that takes ``path``'s place when the block ends well; else the old file stays.
 
-    Missing parent folders are made.
+    Missing parent folders are made. It is gzipped, with no date inside, where the name ends in ``.gz``.
 
     Raises:
         RunFileError: if the file or its folder cannot be written.
     """
     draft = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("x", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(path.parent)
-    except OSError as exc:
-        raise RunFileError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("xb") as raw:
+                with _text(raw, path.suffix == ".gz") as file:
+                    yield file
+                raw.flush()
+                os.fsync(raw.fileno())
+            draft.replace(path)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
             draft.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into an error that names ``path``.
+
+    Raises:
+        RunFileError: in its place.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise RunFileError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _text(raw: IO[bytes], packed: bool) -> Iterator[TextIO]:
+    """UTF-8 text onto ``raw``, which stays open."""
+    binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+    file = io.TextIOWrapper(cast("BinaryIO", binary), encoding="utf-8", newline="\n")
+    try:
+        yield file
+    finally:
+        file.detach()
+        if binary is not raw:
+            binary.close()

@@ -1,4 +1,4 @@
-"""TREC runs on disk."""
+"""Runs on disk."""
 
 from __future__ import annotations
 
@@ -7,56 +7,88 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from sys import intern
 from typing import IO, cast
 
 import numpy as np
 
-from elastic_ir.errors import RunFileError
+from elastic_ir.errors import RunFileError, nearest
 from elastic_ir.evaluate.files import replacing
 from elastic_ir.records import Ranking, Run
 
 MAX_LINE_BYTES = 65_536
+COLUMNS = {6: "query_id Q0 doc_id rank score tag", 3: "query_id doc_id rank"}
+"""Number of columns of a run -> what they hold."""
+
+_RANK = re.compile(r"[1-9]\d{0,8}")
 _WORD = re.compile(r"[^\s\0\ud800-\udfff]+")
 _LARGEST = float(np.finfo(np.float32).max)
 _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
 _TOP_STEP = 0x7F7FFFFF - _BELOW_NORMAL
 
 
-def write_run(rankings: Iterable[Ranking], path: Path, tag: str) -> None:
-    """Write a six-column TREC run whose order survives trec_eval; whole or not at all.
+def write_run(rankings: Iterable[Ranking], path: Path, tag: str, form: str = "trec") -> None:
+    """Write a run whose order survives trec_eval; whole or not at all; gzipped where the name ends in ``.gz``.
 
     trec_eval ignores ranks and line order: it sorts by score, kept as float32, and ties by doc_id
     descending. So scores are printed as float32, and one that is not below the score before it is
     lowered by the least step that makes it so. A query without hits writes no line.
 
+    Args:
+        rankings: one for each query.
+        path: its folder is made when missing.
+        tag: sixth column.
+        form: a name of ``FORMS``.
+
     Raises:
         RunFileError: on an id or tag that is empty or has whitespace, a score that is not finite, a
-            query_id met twice, a doc_id twice in one query, or a path that cannot be written.
+            query_id met twice, a doc_id twice in one query, an unknown form, or a path that cannot be written.
     """
-    if path.suffix == ".gz":
-        raise RunFileError(f"{path}: runs are written plain; wanted a name without .gz")
-    _checked(tag, "tag", str(path))
+    lines = run_form(form)
+    checked_word(tag, "tag", str(path))
     seen: set[str] = set()
     with replacing(path) as file:
-        for query, hits, _ in rankings:
-            query_id = _checked(query.query_id, "query_id", str(path))
-            where = f"{path}: query {query_id!r}"
+        for ranking in rankings:
+            query_id = ranking.query.query_id
             if query_id in seen:
-                raise RunFileError(f"{where} comes twice; wanted one ranking for each query")
+                raise RunFileError(f"{path}: query {query_id!r} comes twice; wanted one ranking for each query")
             seen.add(query_id)
-            documents: set[str] = set()
-            for hit in hits:
-                doc_id = _checked(hit.doc_id, "doc_id", where)
-                if doc_id in documents:
-                    raise RunFileError(f"{where}: document {doc_id!r} comes twice; wanted each once")
-                if not math.isfinite(hit.score):
-                    raise RunFileError(f"{where}: document {doc_id!r} has score {hit.score}; wanted a finite number")
-                documents.add(doc_id)
-            scores = strictly_falling([hit.score for hit in hits])
-            for rank, (hit, score) in enumerate(zip(hits, scores, strict=True), start=1):
-                file.write(f"{query_id} Q0 {hit.doc_id} {rank} {score:.9g} {tag}\n")
+            file.writelines(lines(ranking, tag, str(path)))
+
+
+def trec_lines(ranking: Ranking, tag: str, where: str) -> Iterator[str]:
+    """``query_id Q0 doc_id rank score tag``; ``where`` begins the message of an error."""
+    query_id = _checked(ranking, where)
+    scores = strictly_falling([hit.score for hit in ranking.hits])
+    for rank, (hit, score) in enumerate(zip(ranking.hits, scores, strict=True), start=1):
+        yield f"{query_id} Q0 {hit.doc_id} {rank} {score:.9g} {tag}\n"
+
+
+def msmarco_lines(ranking: Ranking, tag: str, where: str) -> Iterator[str]:
+    """``query_id``, tab, ``doc_id``, tab, ``rank``: what MS MARCO's own evaluation reads; it has no tag."""
+    query_id = _checked(ranking, where)
+    for rank, hit in enumerate(ranking.hits, start=1):
+        yield f"{query_id}\t{hit.doc_id}\t{rank}\n"
+
+
+FORMS: dict[str, Callable[[Ranking, str, str], Iterator[str]]] = {
+    "trec": trec_lines,
+    "msmarco": msmarco_lines,
+}
+"""Form of a run file -> what makes its lines of a ranking, the tag and the words that begin an error."""
+
+
+def run_form(name: str) -> Callable[[Ranking, str, str], Iterator[str]]:
+    """The entry of ``FORMS``.
+
+    Raises:
+        RunFileError: if there is none; it lists them.
+    """
+    if name not in FORMS:
+        raise RunFileError(f"unknown run format {name!r}{nearest(name, FORMS)}")
+    return FORMS[name]
 
 
 def strictly_falling(scores: Sequence[float]) -> list[float]:
@@ -76,56 +108,97 @@ def strictly_falling(scores: Sequence[float]) -> list[float]:
 
 
 def read_run(path: Path) -> Run:
-    """Read a six-column TREC run, gzipped where the name ends in ``.gz``; ranks and tags are ignored.
+    """Read a run, gzipped where the name ends in ``.gz``: six TREC columns, or MS MARCO's three.
+
+    Ranks and tags of TREC lines are ignored, as trec_eval does. A line of three columns (query_id, doc_id,
+    rank) gets the score 1 / rank. Equal doc_ids of different queries share one string.
 
     Raises:
         RunFileError: with the line, if it is malformed, its score is not finite or its document comes
             twice; or if the file cannot be read.
     """
     run: Run = {}
-    for where, line in _lines(path):
-        match line.split():
-            case [query_id, _, doc_id, _, number, _]:
-                scores = run.setdefault(query_id, {})
-                if doc_id in scores:
-                    raise RunFileError(
-                        f"{where}: document {doc_id!r} comes twice for query {query_id!r}; wanted each once"
-                    )
-                scores[doc_id] = _score(number, where)
-            case fields:
-                wanted = "wanted 6: query_id Q0 doc_id rank score tag"
-                raise RunFileError(f"{where}: found {len(fields)} fields, {wanted}")
+    scores: dict[str, float] = {}
+    current, columns = None, 0
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if len(fields) != columns:
+            columns = _columns(fields, columns, f"{path}, line {number}")
+        query_id, doc_id = fields[0], intern(fields[2 if columns == 6 else 1])
+        if query_id != current:
+            current, scores = query_id, run.setdefault(query_id, {})
+        if doc_id in scores:
+            raise RunFileError(
+                f"{path}, line {number}: document {doc_id!r} comes twice for query {query_id!r}; wanted each once"
+            )
+        scores[doc_id] = _score(fields, path, number)
     return run
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """("path, line 3", text) for each line that is not blank."""
-    where = str(path)
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, text) of each line that is not blank, stripped."""
+    number = 0
     try:
-        with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
-            number = 0
+        with open_run(path) as file:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                where = f"{path}, line {number}"
                 if len(line) > MAX_LINE_BYTES:
-                    raise RunFileError(f"{where}: longer than {MAX_LINE_BYTES} bytes; is this a run?")
+                    raise RunFileError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes; is this a run?")
                 if text := line.removeprefix(codecs.BOM_UTF8).decode().strip():
-                    yield where, text
+                    yield number, text
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
+        where = f"{path}, line {number}" if number else str(path)
         raise RunFileError(f"{where} cannot be read: {exc}") from exc
 
 
-def _checked(text: str, kind: str, where: str) -> str:
+def open_run(path: Path) -> IO[bytes]:
+    """The bytes of a run, unpacked where the name ends in ``.gz``."""
+    return cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+
+
+def checked_word(text: str, kind: str, where: str) -> str:
+    """``text``, if it can stand in a TREC file.
+
+    Raises:
+        RunFileError: if it is empty or has whitespace, NUL or half a surrogate pair.
+    """
     if not _WORD.fullmatch(text):
         raise RunFileError(f"{where}: {kind} {text!r} cannot stand in a TREC file; wanted one word without whitespace")
     return text
 
 
-def _score(text: str, where: str) -> float:
+def _checked(ranking: Ranking, where: str) -> str:
+    """The query_id of a ranking that can be written."""
+    query_id = checked_word(ranking.query.query_id, "query_id", where)
+    where = f"{where}: query {query_id!r}"
+    documents: set[str] = set()
+    for hit in ranking.hits:
+        doc_id = checked_word(hit.doc_id, "doc_id", where)
+        if doc_id in documents:
+            raise RunFileError(f"{where}: document {doc_id!r} comes twice; wanted each once")
+        if not math.isfinite(hit.score):
+            raise RunFileError(f"{where}: document {doc_id!r} has score {hit.score}; wanted a finite number")
+        documents.add(doc_id)
+    return query_id
+
+
+def _columns(fields: list[str], before: int, where: str) -> int:
+    """The number of columns of a file, by its first line; an error where a later line has another."""
+    if before or len(fields) not in COLUMNS:
+        wanted = f"{before}: {COLUMNS[before]}" if before else f"6: {COLUMNS[6]}, or 3: {COLUMNS[3]}"
+        raise RunFileError(f"{where}: found {len(fields)} fields, wanted {wanted}")
+    return len(fields)
+
+
+def _score(fields: list[str], path: Path, number: int) -> float:
+    if len(fields) == 3:
+        if not _RANK.fullmatch(fields[2]):
+            raise RunFileError(f"{path}, line {number}: rank {fields[2]!r}; wanted a whole number from 1")
+        return 1 / int(fields[2])
     try:
-        score = float(text)
+        score = float(fields[4])
     except ValueError:
         score = math.nan
-    if not math.isfinite(score) or "_" in text:
-        raise RunFileError(f"{where}: score {text!r}; wanted a finite number")
+    if not math.isfinite(score) or "_" in fields[4]:
+        raise RunFileError(f"{path}, line {number}: score {fields[4]!r}; wanted a finite number")
     return score

@@ -101,7 +101,7 @@ def test_a_search_that_fails_midway_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", [".", "file/x.trec", "folder", "x.trec.gz", "n" * 300])
+@pytest.mark.parametrize("name", [".", "file/x.trec", "folder", "n" * 300])
 def test_a_place_that_cannot_be_written_is_a_run_file_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
