@@ -64,7 +64,7 @@ def _section(section: Section, key: str) -> Iterator[str]:
     yield _summary(evaluation)
     if evaluation.comparisons:
         yield _comparisons(evaluation)
-    yield from _trade_offs(section, key)
+    yield from trade_offs(section, key)
     yield from _levels(section)
     yield from _latencies(section, key)
     yield from _queries(section, key)
@@ -111,7 +111,11 @@ def _comparisons(evaluation: Evaluation) -> str:
     return html.table(caption, names, rows, words=2)
 
 
-def _trade_offs(section: Section, key: str) -> Iterator[str]:
+def trade_offs(section: Section, key: str) -> Iterator[str]:
+    """Quality against latency and against FLOPs, drawn and in numbers; nothing where fewer than two runs have either.
+
+    ``key`` makes the ids of the drawings unlike others on the page.
+    """
     measure = section.evaluation.measures[0]
     found = points(section.evaluation, section.sidecars, measure)
     costs: list[tuple[str, str, Callable[[Point], float | None]]] = [
