@@ -23,6 +23,7 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.legend import Legend
     from matplotlib.ticker import LogLocator, NullFormatter
 
     shown = [point for point in points if point.latency_ms]
@@ -37,9 +38,8 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     corners = [(point.latency_ms, point.quality) for point in best]
     axes.set_xscale("log")
     axes.step(*zip(*corners, strict=True), where="post", color="#1b1f24", ls="--", lw=1.3, zorder=1)
-    axes.axhline(corners[-1][1], xmin=0, color="#1b1f24", ls=":", lw=0.6, zorder=0)
     for number, point in enumerate(best):
-        offset, align = ((-9, 9), "right") if number % 2 == 0 else ((9, -14), "left")
+        offset, align = ((-9, 9), "right") if number % 2 == 0 or point is best[-1] else ((9, -14), "left")
         axes.annotate(str(point.level or point.run), (point.latency_ms, point.quality), offset,
                       textcoords="offset points", ha=align, fontsize=9)  # fmt: skip
     axes.margins(x=0.16, y=0.1)
@@ -51,8 +51,9 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     top = 1.0
     for name, entries in marks.legend():
         handles = [pyplot.Line2D([], [], label=label, **_style(mark)) for mark, label in entries]
-        box = axes.legend(handles=handles, title=name, loc="upper left", bbox_to_anchor=(1.01, top), alignment="left",
-                          frameon=False)  # fmt: skip
+        labels = [label for _, label in entries]
+        box = Legend(axes, handles, labels, title=name, loc="upper left", alignment="left", frameon=False,
+                     bbox_to_anchor=(1.01, top), bbox_transform=axes.transAxes)  # fmt: skip
         axes.add_artist(box)
         top -= 0.09 + 0.062 * len(entries)
     path.parent.mkdir(parents=True, exist_ok=True)
