@@ -18,10 +18,15 @@ from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
+from elastic_ir.rerank.plan import cost
 from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
+from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
+
+QUERY_TOKENS, PAIR_TOKENS = 24, 160
+"""Lengths that ``Parts.flops`` counts with: a prompted question, and a question with a passage."""
 
 
 class Parts(NamedTuple):
@@ -38,6 +43,7 @@ class Parts(NamedTuple):
     generation: Generation
     lucene: LuceneIndex | None
     denser: ElasticDenser | None
+    ranker: ElasticRanker | None
     models: dict[str, str]
 
     def check(self, level: Level) -> None:
@@ -57,6 +63,21 @@ class Parts(NamedTuple):
             raise SubnetError(f"level {level} reranks; this pipeline has no reranker")
         if level.rerank.candidates > self.config.candidates:
             raise SubnetError(f"level {level} reranks more than the {self.config.candidates} candidates retrieved")
+
+    def flops(self, level: Level) -> float:
+        """Floating-point operations of the models for one query at ``level``; searching an index counts none.
+
+        For a query of ``QUERY_TOKENS`` and candidates that make pairs of ``PAIR_TOKENS``, so that levels, not
+        texts, are compared.
+        """
+        total = 0.0
+        if level.subnet is not None and self.denser is not None:
+            total += self.denser.config.flops(level.subnet, QUERY_TOKENS, QUERY_TOKENS)
+        if level.rerank is not None and self.ranker is not None:
+            full, settings = self.ranker.config.num_layers, level.rerank
+            steps = self.ranker.plan(settings.budget, settings.candidates, Subnet(settings.width, full))
+            total += cost(steps) * self.ranker.config.flops(Subnet(settings.width, 1), PAIR_TOKENS, PAIR_TOKENS)
+        return total
 
     def close(self) -> None:
         """End the child process and let go of the index."""
@@ -92,7 +113,7 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
     retrievers = frozenset({config.retriever} | ({"bm25"} if bm25 is not None and config.fallback else set()))
     models = {"denser": denser.fingerprint} if denser else {}
     models |= {"ranker": ranker.fingerprint} if ranker else {}
-    return Parts(config, stage, level, retrievers, generation, lucene, denser, models)
+    return Parts(config, stage, level, retrievers, generation, lucene, denser, ranker, models)
 
 
 def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ModelError | None]:

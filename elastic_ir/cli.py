@@ -220,19 +220,18 @@ def evaluate(
         typer.Option(help="numpy (starts at once) or ranx (fast when large), e.g. ranx. Default: by size."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Tables as .json, .tex or .md.")] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML report.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Report as .html, .md, .tex or .json, e.g. report.html.")] = None,
 ) -> None:
     """Evaluate runs as trec_eval does, over all judged queries; every other run is tested against the first.
 
     Example: elastic-ir evaluate --dataset beir/scifact/test runs/bm25.trec runs/elastic.trec --report report.html
     """
     from elastic_ir.datasets import load
-    from elastic_ir.evaluate import Evaluations, read_metadata, read_qrels, read_run, write_report
+    from elastic_ir.evaluate import Evaluations, Section, read_metadata, read_qrels, read_run, write_report
     from elastic_ir.evaluate import cross_check as check_figures
     from elastic_ir.evaluate import evaluate as evaluate_runs
     from elastic_ir.evaluate.datasets import PLACEHOLDER, label_of, runs_of
     from elastic_ir.evaluate.files import replacing
-    from elastic_ir.evaluate.report import Section
     from elastic_ir.terminal import show_evaluations
 
     if (qrels is None) == (not dataset):

@@ -143,6 +143,11 @@ class Pipeline:
         """Role -> fingerprint of each model."""
         return self._parts.models
 
+    def flops(self, level: Level | str | None = None) -> float:
+        """Floating-point operations of the models for one typical query at ``level``; None means the idle level."""
+        level = Level.parse(level) if isinstance(level, str) else level
+        return self._parts.flops(level or self.level)
+
     def to_config(self) -> dict[str, Any]:
         """The configuration as plain data; ``from_config`` of it gives the same pipeline."""
         return self.config.model_dump(mode="json")

@@ -130,6 +130,7 @@ def write(
         if not seen:
             raise InputError("there are no queries; wanted at least one")
         metadata = about | _summary(journal.notes()) | _surroundings()
+        metadata["flops"] = {level: pipeline.flops(level) for level in sorted(set(metadata["levels"].values()))}
         write_metadata(output, metadata)
         journal.finish()
     return metadata

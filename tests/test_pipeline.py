@@ -79,6 +79,16 @@ def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
     assert hits.degraded is None
 
 
+def test_flops_are_those_of_the_models(pipeline: Pipeline) -> None:
+    layer = 2 * 16 * (4 * 16 + 2 * 256)  # a token in a layer: attention's and the feed-forward's matrices
+    query = 24 * (layer + 4 * 24 * 16)  # 24 tokens, and the attention among them
+    pair = 160 * (layer + 4 * 160 * 16)
+    assert pipeline.flops("bm25") == 0
+    assert pipeline.flops("dense:w1.00-d4") == 4 * query
+    assert pipeline.flops("dense:w1.00-d1+rerank:w1.00:3@1.00") == query + 3 * 4 * pair
+    assert pipeline.flops() == pipeline.flops(pipeline.level)
+
+
 def test_the_tail_stays_below_the_reranked_head(pipeline: Pipeline) -> None:
     retrieved = pipeline.search("cat and dog", level="dense:w1.00-d4", k=6)
     reranked = pipeline.search("cat and dog", k=6)

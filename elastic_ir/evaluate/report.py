@@ -1,146 +1,254 @@
-"""One HTML file that needs nothing else: figures, wins and losses, what produced each run."""
+"""The report of an evaluation: one HTML file that needs nothing else, or Markdown, LaTeX or JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from elastic_ir.errors import InputError
+from elastic_ir.evaluate import charts, html
+from elastic_ir.evaluate.documents import to_json, to_latex, to_markdown
 from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE, Evaluation
 from elastic_ir.evaluate.files import replacing
-
-QUERIES_SHOWN = 10
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; --bar: #3b82f655; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: anywhere; }}
-td.n, th.n {{ text-align: right; white-space: nowrap; }}
-td.bar {{ background: linear-gradient(to right, var(--bar) calc(var(--share) * 100%), transparent 0); }}
-pre {{ overflow: auto; padding: .8rem; border: 1px solid var(--line); border-radius: .4rem; }}
-.note {{ opacity: .7; font-size: .9rem; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+from elastic_ir.evaluate.operating import Point, by_level, front, latency, mean_latency_ms, points
+from elastic_ir.evaluate.sections import Section, changes, made_by, wins_and_losses
 
 
-class Section(NamedTuple):
-    """One dataset of a report.
-
-    Attributes:
-        queries: query_id -> text; None shows ids alone.
-        metadata: run -> its sidecar; None leaves out how runs were made.
-    """
-
-    title: str
-    evaluation: Evaluation
-    queries: Mapping[str, str] | None = None
-    metadata: Mapping[str, Mapping[str, Any]] | None = None
-
-
-def write_report(sections: Sequence[Section], path: Path) -> None:
+def write_report(sections: Sequence[Section], path: Path, title: str = "Evaluation") -> None:
     """Write the report to ``path``; whole or not at all.
 
+    Args:
+        sections: one a dataset, at least one.
+        path: its ending chooses the form: ``.html``, ``.md``, ``.tex`` (tables only) or ``.json``.
+        title: of the whole.
+
     Raises:
+        InputError: if there is no section, or the ending is of no known form.
         RunFileError: if ``path`` cannot be written.
     """
-    body = "\n".join(part for section in sections for part in _section(section))
-    page = _PAGE.format(title=escape(", ".join(section.title for section in sections)), body=body)
+    if not sections:
+        raise InputError("nothing to report: no section was given; wanted one for each dataset")
+    if path.suffix not in FORMS:
+        raise InputError(f"report {path} ends in {path.suffix!r}; wanted one of {', '.join(FORMS)}")
     with replacing(path) as file:
-        file.write(page.encode(errors="replace").decode())  # lone surrogates become "?"
+        file.write(FORMS[path.suffix](sections, title).encode(errors="replace").decode())  # lone surrogates: "?"
 
 
-def _section(section: Section) -> list[str]:
-    evaluation, metadata = section.evaluation, section.metadata
-    parts = [f"<h1>{escape(section.title)}</h1>", f"<p>{evaluation.queries} judged queries.</p>", _summary(evaluation)]
+def to_html(sections: Sequence[Section], title: str) -> str:
+    """The whole page."""
+    parts = []
+    if len(sections) > 1:
+        links = "".join(f'<li><a href="#s{i}">{html.text(s.title)}</a></li>' for i, s in enumerate(sections))
+        parts.append(f'<nav aria-label="Datasets"><ul>{links}</ul></nav>')
+    for number, section in enumerate(sections):
+        parts += [f'<section aria-labelledby="s{number}">', *_section(section, f"s{number}"), "</section>"]
+    return html.page(title, "\n".join(parts))
+
+
+FORMS: dict[str, Callable[[Sequence[Section], str], str]] = {
+    ".html": to_html,
+    ".md": to_markdown,
+    ".tex": to_latex,
+    ".json": to_json,
+}
+"""Ending of the file -> what makes its text of (sections, title)."""
+
+
+def _section(section: Section, key: str) -> Iterator[str]:
+    evaluation = section.evaluation
+    yield f'<h2 id="{key}">{html.text(section.title)}</h2>'
+    runs = f"{len(evaluation.means)} runs" if len(evaluation.means) > 1 else "one run"
+    yield f"<p>{evaluation.queries:,} judged queries, {runs}; every mean is over all judged queries.</p>"
+    yield "<h3>Figures</h3>"
+    yield _summary(evaluation)
     if evaluation.comparisons:
-        parts += [f'<p class="note">{escape(SIGNIFICANCE_NOTE)}.</p>', _comparisons(evaluation)]
-        parts += [_queries(evaluation, run, section.queries or {}) for run in list(evaluation.means)[1:]]
-    if metadata:
-        parts += ["<h2>What produced each run</h2>", *(_provenance(run, about) for run, about in metadata.items())]
-    return parts
+        yield _comparisons(evaluation)
+    yield from trade_offs(section, key)
+    yield from _levels(section)
+    yield from _latencies(section, key)
+    yield from _queries(section, key)
+    yield from _provenance(section)
 
 
 def _summary(evaluation: Evaluation) -> str:
     rows = []
     for run in evaluation.means:
-        cells = [f"<td>{escape(run)}</td>"]
-        for value, best, significant in evaluation.row(run):
-            text = f"<b>{value:.4f}</b>" if best else f"{value:.4f}"
-            cells.append(f'<td class="n bar" style="--share:{value:.4f}">{text}{"†" * significant}</td>')
-        rows.append([*cells, _number(evaluation.missing[run])])
-    return _table(["run", *evaluation.measures, "missing"], rows)
+        cells = [html.head(run)]
+        for measure, (value, best, significant) in zip(evaluation.measures, evaluation.row(run), strict=True):
+            shown = f"<b>{value:.4f}</b>" if best else f"{value:.4f}"
+            interval = evaluation.intervals.get(run, {}).get(measure)
+            between = f'<span class="range">{interval[0]:.4f} to {interval[1]:.4f}</span>' if interval else ""
+            cells.append(html.share(f"{shown}{'†' * significant}{between}", value))
+        judged = evaluation.judged_at_10.get(run)
+        cells += [html.number(f"{judged:.1%}")] if judged is not None else []
+        rows.append([*cells, html.number(evaluation.missing[run])])
+    notes = ["Means over all judged queries"]
+    notes += ["below each its 95% bootstrap interval"] if evaluation.intervals else []
+    notes += [SIGNIFICANCE_NOTE] if evaluation.comparisons else []
+    columns = ["run", *evaluation.measures, *(["judged@10"] if evaluation.judged_at_10 else []), "queries without hits"]
+    return html.table("; ".join(notes) + ".", columns, rows)
 
 
 def _comparisons(evaluation: Evaluation) -> str:
-    head = [
-        "against the first run",
-        "measure",
-        "difference",
-        "wins / ties / losses",
-        "t-test p",
-        "randomization p",
-        "Holm p",
-    ]
+    names = ["run", "measure", "difference", "effect size d", "wins / ties / losses"]
+    names += ["t-test", "randomization", "Tukey", "Holm", "no worse"]
     rows = [
         [
-            f"<td>{escape(c.run)}</td><td>{escape(c.measure)}</td>",
-            _number(f"{c.difference:+.4f}"),
-            _number(f"{c.wins} / {c.ties} / {c.losses}"),
-            *(_number(f"{p:.2g}") for p in (c.p_ttest, c.p_randomization, c.p_holm)),
+            html.head(c.run),
+            html.cell(c.measure),
+            *(html.number(f"{value:+.{digits}f}") for value, digits in ((c.difference, 4), (c.effect_size, 2))),
+            html.number(f"{c.wins} / {c.ties} / {c.losses}"),
+            *(html.number(_p(p)) for p in (c.p_ttest, c.p_randomization, c.p_tukey, c.p_holm, c.p_noninferior)),
         ]
         for c in evaluation.comparisons
     ]
-    return _table(head, rows, texts=2)
+    margin = evaluation.comparisons[0].margin
+    caption = (
+        f"Against {evaluation.baseline}: difference of the means, effect size (Cohen's d of the paired differences), "
+        f"and p of each test. “No worse” is small where the run loses less than {margin:g} (one-sided, TOST)."
+    )
+    return html.table(caption, names, rows, words=2)
 
 
-def _queries(evaluation: Evaluation, run: str, texts: Mapping[str, str]) -> str:
-    """The queries on which ``run`` gains and loses most against the first run, by the first measure."""
-    measure = evaluation.measures[0]
-    before, after = (evaluation.per_query[name][measure] for name in (evaluation.baseline, run))
-    gains = sorted(((after[query_id] - before[query_id], query_id) for query_id in before), reverse=True)
-    parts = [f"<h2>{escape(run)} against {escape(evaluation.baseline)}, {escape(measure)}</h2>"]
-    for name, chosen in (
-        ("Largest wins", [gain for gain in gains if gain[0] > 0][:QUERIES_SHOWN]),
-        ("Largest losses", [gain for gain in reversed(gains) if gain[0] < 0][:QUERIES_SHOWN]),
-    ):
-        rows = [
-            [
-                f"<td>{escape(query_id)}</td><td>{escape(texts.get(query_id, ''))}</td>",
-                *(_number(f"{value:.4f}") for value in (before[query_id], after[query_id])),
-                _number(f"{gain:+.4f}"),
-            ]
-            for gain, query_id in chosen
+def trade_offs(section: Section, key: str) -> Iterator[str]:
+    """Quality against latency and against FLOPs, drawn and in numbers; nothing where fewer than two runs have either.
+
+    ``key`` makes the ids of the drawings unlike others on the page.
+    """
+    measure = section.evaluation.measures[0]
+    found = points(section.evaluation, section.sidecars, measure)
+    costs: list[tuple[str, str, Callable[[Point], float | None]]] = [
+        ("latency", "ms a query", lambda point: point.latency_ms),
+        ("computation", "GFLOPs a query", lambda point: None if point.flops is None else point.flops / 1e9),
+    ]
+    known = [cost for cost in costs if sum(cost[2](point) is not None for point in found) > 1]
+    if not known:
+        return
+    yield "<h3>Quality against cost</h3>"
+    for name, unit, cost in known:
+        caption = (
+            f"{measure} against {name}. On the dashed line, the Pareto front, no other run gives as much for less."
+        )
+        if any(point.level and point.level.rerank for point in found):
+            caption += " A thin line joins plans that differ in their budget alone."
+        if name == "computation":
+            caption += " Counted for the models on a query and passages of typical length; an index search counts 0."
+        yield html.figure(charts.trade_off(found, cost, measure, unit, f"{key}-{name}"), caption)
+    fronts = [front(found, cost) for _, _, cost in known]
+    rows = [
+        [
+            html.head(point.run),
+            html.cell(point.level or ""),
+            html.number(f"{point.quality:.4f}"),
+            *(html.number(_amount(cost(point))) for _, _, cost in known),
+            html.cell(", ".join(name for (name, _, _), best in zip(known, fronts, strict=True) if point in best)),
         ]
-        table = _table(["query_id", "query", evaluation.baseline, run, "difference"], rows, texts=2)
-        parts.append(f"<h3>{name}</h3>\n{table if rows else '<p>None.</p>'}")
-    return "\n".join(parts)
+        for point in sorted(found, key=lambda point: -point.quality)
+    ]
+    columns = ["run", "level", measure, *(unit for _, unit, _ in known), "on the front of"]
+    yield html.table("The same in numbers, best quality first.", columns, rows, words=2)
 
 
-def _provenance(run: str, about: Mapping[str, Any]) -> str:
-    text = json.dumps(dict(about), indent=2, sort_keys=True, ensure_ascii=False, default=str)
-    return f"<details><summary>{escape(run)}</summary><pre>{escape(text)}</pre></details>"
+def _levels(section: Section) -> Iterator[str]:
+    evaluation = section.evaluation
+    found = [
+        (run, part) for run in evaluation.means for part in by_level(evaluation, run, section.sidecars.get(run, {}))
+    ]
+    if not found:
+        return
+    timed = any(part.latency_ms is not None for _, part in found)
+    rows = [
+        [
+            html.head(run),
+            html.cell(part.level),
+            html.share(f"{part.queries:,}", part.queries / evaluation.queries),
+            *(html.number(f"{part.means[measure]:.4f}") for measure in evaluation.measures),
+            *([html.number(_amount(part.latency_ms))] if timed else []),
+        ]
+        for run, part in found
+    ]
+    yield "<h3>By level</h3>"
+    columns = ["run", "level", "queries", *evaluation.measures, *(["ms a query"] if timed else [])]
+    yield html.table(
+        "The level that answered, and the means over the judged queries it answered.", columns, rows, words=2
+    )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], texts: int = 1) -> str:
-    """``rows`` are finished cells; the first ``texts`` columns hold words, the others numbers."""
-    cells = "".join(f"<th{'' if i < texts else ' class=n'}>{escape(name)}</th>" for i, name in enumerate(head))
-    lines = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f"<table>\n<thead><tr>{cells}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+def _latencies(section: Section, key: str) -> Iterator[str]:
+    runs = [run for run in section.evaluation.means if mean_latency_ms(section.sidecars.get(run, {})) is not None]
+    if not runs:
+        return
+    spread = {run: found for run in runs if (found := latency(section.sidecars[run])) is not None}
+    yield "<h3>Latency</h3>"
+    if spread:
+        caption = "Each run: box from p25 to p75 with the median in it, line from p5 to p95, dot at p99."
+        yield html.figure(charts.boxes(spread, f"{key}-spread"), caption)
+    rows = [
+        [
+            html.head(run),
+            html.number(_amount(mean_latency_ms(section.sidecars[run]))),
+            *(
+                html.number(_amount(getattr(spread[run], name)) if run in spread else "")
+                for name in ("p50", "p95", "p99", "max")
+            ),
+        ]
+        for run in runs
+    ]
+    caption = (
+        "Milliseconds of one query, as the run recorded them; a query searched in a batch has its share of the batch."
+    )
+    yield html.table(caption, ["run", "mean", "p50", "p95", "p99", "slowest"], rows)
 
 
-def _number(value: object) -> str:
-    return f'<td class="n">{escape(str(value))}</td>'
+def _queries(section: Section, key: str) -> Iterator[str]:
+    """Where each run gains and loses most against the first run, by the first measure."""
+    evaluation = section.evaluation
+    measure, others = evaluation.measures[0], list(evaluation.means)[1:]
+    if others:
+        yield "<h3>Queries won and lost</h3>"
+    for number, run in enumerate(others):
+        name, found = f"{run} against {evaluation.baseline}, {measure}", changes(section, run, measure)
+        yield f"<h4>{html.text(name)}</h4>"
+        drawing = charts.differences([change.difference for change in found], name, f"{key}-diff{number}")
+        yield html.figure(drawing, f"{measure} of each query: difference between {run} and {evaluation.baseline}.")
+        for title, chosen in wins_and_losses(found).items():
+            rows = [
+                [
+                    html.head(change.query_id),
+                    html.words(change.text),
+                    *(html.number(f"{value:.4f}") for value in (change.before, change.after)),
+                    html.number(f"{change.difference:+.4f}"),
+                ]
+                for change in chosen
+            ]
+            columns = ["query_id", "query", evaluation.baseline, run, "difference"]
+            yield html.table(f"{title}: {name}", columns, rows, words=2) if rows else f"<p>{title}: none.</p>"
+
+
+def _provenance(section: Section) -> Iterator[str]:
+    if not section.sidecars:
+        return
+    facts = {run: made_by(about) for run, about in section.sidecars.items()}
+    columns = list(dict.fromkeys(name for found in facts.values() for name in found))
+    yield "<h3>What produced each run</h3>"
+    if columns:
+        rows = [
+            [html.head(run), *(html.words(found.get(name, "")) for name in columns)] for run, found in facts.items()
+        ]
+        yield html.table("From the sidecar of each run.", ["run", *columns], rows, words=len(columns) + 1)
+    for run, about in section.sidecars.items():
+        kept = {name: value for name, value in about.items() if name not in ("levels", "queries_ms")}
+        shown = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+        yield (
+            f"<details><summary>Sidecar of {html.text(run)}</summary>"
+            f'<pre tabindex="0">{html.text(shown)}</pre></details>'
+        )
+
+
+def _amount(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"

@@ -46,11 +46,11 @@ def markdown(measures: Sequence[str], rows: Rows, digits: int) -> str:
 
 def latex(measures: Sequence[str], rows: Rows, digits: int) -> str:
     """The summary for the ``booktabs`` package."""
-    lines = [["run", *map(_latex, measures)]]
+    lines = [["run", *map(latex_text, measures)]]
     for run, cells in rows.items():
         values = ((f"{c.value:.{digits}f}", c) for c in cells)
         marked = ((f"\\textbf{{{v}}}" if c.best else v) + r"$^\dagger$" * c.significant for v, c in values)
-        lines.append([_latex(run), *marked])
+        lines.append([latex_text(run), *marked])
     head, *body = (" & ".join(line) + r" \\" for line in lines)
     begin = rf"\begin{{tabular}}{{l{'r' * len(measures)}}}"
     return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
@@ -70,7 +70,7 @@ def terminal(measures: Sequence[str], rows: Rows, digits: int) -> Table:
     return table
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
