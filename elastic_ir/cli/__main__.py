@@ -1,0 +1,5 @@
+"""``python -m elastic_ir.cli``."""
+
+from elastic_ir.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""``elastic-ir evaluate``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from elastic_ir.cli.options import SplitOption, say
+from elastic_ir.errors import ElasticIRError, InputError
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="TREC runs; the first is the baseline. {dataset} in a path stands for the dataset: its folder's name, "
+            "or its id with - for /; e.g. 'runs/bm25-{dataset}.trec'."
+        ),
+    ],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="pydocs, a folder in the BEIR layout, or an ir_datasets id; several: -d data/scifact -d data/cacm, "
+            "each with its table, and {dataset} in every run's path.",
+        ),
+    ] = None,
+    split: SplitOption = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC or BEIR qrels instead of a dataset.")] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated measures as ranx, trec_eval or ir_measures spell them, e.g. "
+            "'ndcg@10,recip_rank,AP(rel=2),Judged@10'."
+        ),
+    ] = "ndcg@10,mrr@10,recall@100,map",
+    margin: Annotated[
+        float, typer.Option(help="Loss that still counts as no worse in the test of non-inferiority, e.g. 0.02.")
+    ] = 0.01,
+    cross_check: Annotated[
+        bool,
+        typer.Option(
+            "--cross-check",
+            help="Compute every figure again with trec_eval; a difference above 1e-10 is an error, e.g. "
+            "--qrels q.txt run.trec --cross-check. Needs pytrec-eval-terrier.",
+        ),
+    ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="numpy (starts at once) or ranx (fast when large), e.g. ranx. Default: by size."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Tables as .json, .tex or .md.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Report as .html, .md, .tex or .json, e.g. report.html.")] = None,
+) -> None:
+    """Evaluate runs as trec_eval does, over all judged queries; every other run is tested against the first.
+
+    Example: elastic-ir evaluate --dataset beir/scifact/test runs/bm25.trec runs/elastic.trec --report report.html
+    """
+    from elastic_ir.datasets import load
+    from elastic_ir.evaluate import Evaluations, Section, read_metadata, read_qrels, read_run, write_report
+    from elastic_ir.evaluate import cross_check as check_figures
+    from elastic_ir.evaluate import evaluate as evaluate_runs
+    from elastic_ir.evaluate.datasets import PLACEHOLDER, label_of, runs_of
+    from elastic_ir.evaluate.files import replacing
+    from elastic_ir.terminal import show_evaluations
+
+    if (qrels is None) == (not dataset):
+        raise InputError("wanted exactly one of --dataset D (once or more) and --qrels FILE")
+    if qrels is not None and any(PLACEHOLDER in str(path) for path in runs):
+        raise InputError(f"{PLACEHOLDER} in a run's path needs --dataset; --qrels FILE names none")
+    forms = {".json": Evaluations.to_json, ".tex": Evaluations.to_latex, ".md": Evaluations.to_markdown}
+    if output is not None and output.suffix not in forms:
+        raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
+    sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
+    labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
+    measures = [name for name in _split_measures(metrics) if name]
+    sections = []
+    for label, paths in runs_of(runs, labels).items():
+        source = sources.get(label)
+        judged = source.qrels() if source else read_qrels(str(qrels))
+        read = {name: read_run(path) for name, path in paths.items()}
+        result = evaluate_runs(judged, read, measures, margin=margin, engine_name=_engine(engine))
+        if cross_check:
+            checked = check_figures(result, judged, read)
+            say(f"{label}: {checked}")
+            checked.demand()
+        texts = {query.query_id: query.text for query in source.queries()} if source and report else None
+        about = {n: m for n, path in paths.items() if (m := _metadata(read_metadata, path)) is not None}
+        sections.append(Section(f"Evaluation on {label}", result, texts, about))
+    results = Evaluations(dict(zip(labels, (section.evaluation for section in sections), strict=True)))
+    if output is not None:
+        with replacing(output) as file:
+            file.write(forms[output.suffix](results))
+    if report is not None:
+        write_report(sections, report)
+    show_evaluations(results)
+
+
+def _metadata(read: Any, path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(read(path))
+    except (OSError, ElasticIRError):
+        return None
+
+
+def _split_measures(text: str) -> list[str]:
+    """At commas outside parentheses: ``AP(rel=2),RBP(rel=1,p=0.8)`` are two."""
+    return [name.strip() for name in re.split(r",(?![^()]*\))", text)]
+
+
+def _engine(name: str | None) -> Literal["numpy", "ranx"] | None:
+    match name:
+        case None | "numpy" | "ranx":
+            return name
+    raise InputError(f"engine is {name!r}; wanted numpy or ranx")

@@ -1,0 +1,30 @@
+"""What commands share: options, and how they speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from elastic_ir.pipeline import Pipeline
+
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="pydocs, a folder in the BEIR layout, or an ir_datasets id.")
+]
+SplitOption = Annotated[str | None, typer.Option(help="Split of a BEIR folder: qrels/SPLIT.tsv. Default: test.")]
+IndexOption = Annotated[Path | None, typer.Option("--index", help="Folder of a ready index.")]
+LevelOption = Annotated[str | None, typer.Option(help="Operating point, e.g. 'dense:w0.50-d6' or 'bm25'.")]
+
+
+def open_pipeline(config: Path | None, dataset: str | None, split: str | None, index: Path | None) -> Pipeline:
+    """The pipeline that a command names, with what its options replace."""
+    from elastic_ir.pipeline import Pipeline
+
+    return Pipeline.from_config(config, dataset=dataset, split=split, index=index)
+
+
+def say(text: str) -> None:
+    """Print a line of the answer."""
+    typer.echo(text)

@@ -1,0 +1,178 @@
+"""``elastic-ir run`` and ``elastic-ir runs``: write, check and join run files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elastic_ir.cli.options import DatasetOption, IndexOption, LevelOption, SplitOption, open_pipeline, say
+from elastic_ir.errors import InputError
+
+runs_app = typer.Typer(help="Run files: check them, join them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def run(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline YAML, e.g. pipelines/elastic.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run to write, e.g. runs/NAME.trec or NAME.trec.gz.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    index: IndexOption = None,
+    queries: Annotated[Path | None, typer.Option(help="TSV or JSONL of queries; default: the dataset's.")] = None,
+    hits: Annotated[int, typer.Option(help="Hits a query.")] = 1000,
+    level: LevelOption = None,
+    tag: Annotated[str | None, typer.Option(help="Run tag; default: the file's name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="trec (six columns) or msmarco (query, document, rank).")] = (
+        "trec"
+    ),
+    batch: Annotated[
+        int | None, typer.Option(help="Queries that share one pass, e.g. 64; default: by hits and reranker.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads, e.g. 4; default: all cores.")] = None,
+    remove_query: Annotated[
+        bool, typer.Option("--remove-query", help="Drop the hit whose id is the query's (BEIR's quora, arguana).")
+    ] = False,
+    max_passage: Annotated[
+        bool, typer.Option("--max-passage", help="Ids are DOCUMENT#PASSAGE: keep each document's best passage.")
+    ] = False,
+    max_passage_hits: Annotated[
+        int | None, typer.Option(help="Documents kept with --max-passage, e.g. 100; default: as many as hits.")
+    ] = None,
+    max_passage_delimiter: Annotated[str, typer.Option(help="Between document and passage, e.g. '#'.")] = "#",
+) -> None:
+    """Write a run and, beside it, how it was made; a killed run continues where it stopped.
+
+    Example: elastic-ir run pipelines/elastic.yaml --dataset beir/scifact/test --output runs/scifact.trec
+    """
+    from elastic_ir.datasets import load, stream_queries
+    from elastic_ir.runs import Shape, use_threads, write
+
+    if not max_passage_delimiter or (max_passage_hits is not None and max_passage_hits < 1):
+        raise InputError("wanted a --max-passage-delimiter of at least one character, --max-passage-hits of at least 1")
+    if threads is not None:
+        use_threads(threads)
+    passages = (max_passage_delimiter, max_passage_hits) if max_passage else (None, None)
+    with open_pipeline(pipeline, dataset, split, index) as opened:
+        name = opened.config.dataset
+        if queries is None and name is None:
+            raise InputError("no queries; give --queries FILE or --dataset D")
+        metadata = write(
+            opened,
+            stream_queries(queries) if queries else load(str(name), opened.config.split).queries(),
+            output,
+            tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
+            k=hits,
+            level=level,
+            batch=batch,
+            form=form,
+            shape=Shape(remove_query, *passages),
+        )
+    say(f"{output}: {metadata['queries']:,} queries, {metadata['latency_ms']['mean']:.1f} ms each on average")
+
+
+@runs_app.command()
+def lint(
+    runs: Annotated[list[Path], typer.Argument(help="TREC or MS MARCO runs, plain or .gz.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC or BEIR qrels instead of a dataset.")] = None,
+    documents: Annotated[
+        bool, typer.Option(help="With --dataset: read the collection to find unknown document ids.")
+    ] = True,
+    max_hits: Annotated[int, typer.Option(help="Most hits a query should have, e.g. 1000.")] = 1000,
+    min_judged: Annotated[float, typer.Option(help="Least share of judged hits in the top 10, e.g. 0.5.")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find what is wrong with run files, in flat memory; exit code 1 if there is an error.
+
+    Example: elastic-ir runs lint runs/scifact.trec --dataset beir/scifact/test
+    """
+    from elastic_ir.datasets import load, read_qrels
+    from elastic_ir.evaluate.lint import Known
+    from elastic_ir.evaluate.lint import lint as lint_run
+
+    if qrels is not None and dataset is not None:
+        raise InputError("wanted at most one of --dataset D and --qrels FILE")
+    known = Known(qrels=read_qrels(qrels)) if qrels else Known()
+    if dataset is not None:
+        source = load(dataset, split or "test")
+        doc_ids = {document.doc_id for document in source.documents()} if documents else None
+        known = Known({query.query_id for query in source.queries()}, doc_ids, source.qrels())
+    reports = {str(path): lint_run(path, known, max_hits=max_hits, min_judged=min_judged) for path in runs}
+    if as_json:
+        found = {
+            path: {**report._asdict(), "ok": report.ok, "findings": [finding._asdict() for finding in report.findings]}
+            for path, report in reports.items()
+        }
+        say(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        for path, report in reports.items():
+            judged = "" if report.judged is None else f", {report.judged:.1%} of the top 10 judged"
+            say(f"{path}: {report.lines:,} lines, {report.queries:,} queries{judged}")
+            for finding in report.findings:
+                say(f"  {finding}")
+    if not all(report.ok for report in reports.values()):
+        raise typer.Exit(1)
+
+
+@runs_app.command()
+def fuse(
+    runs: Annotated[list[Path], typer.Argument(help="Two runs or more.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run to write, e.g. runs/fused.trec.")],
+    method: Annotated[str, typer.Option(help="A method of ranx: rrf, wsum, mnz, bordafuse, ...")] = "rrf",
+    norm: Annotated[str, typer.Option(help="min-max, max, sum, zmuv, rank, borda or none.")] = "min-max",
+    weights: Annotated[str | None, typer.Option(help="One for each run, e.g. 0.3,0.7.")] = None,
+    params: Annotated[list[str] | None, typer.Option("--param", help="Another parameter, e.g. k=60.")] = None,
+    optimize: Annotated[bool, typer.Option("--optimize", help="Choose the parameters on --qrels.")] = False,
+    qrels: Annotated[Path | None, typer.Option(help="Judgements of a train split, e.g. qrels/train.tsv.")] = None,
+    train: Annotated[
+        list[Path] | None, typer.Option(help="Train-split run of each RUN, in order; default: the runs themselves.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What --optimize makes best, e.g. ndcg@10.")] = "ndcg@10",
+    hits: Annotated[int, typer.Option(help="Hits a query.")] = 1000,
+    tag: Annotated[str | None, typer.Option(help="Run tag; default: the file's name.")] = None,
+) -> None:
+    """Join runs into one, and write beside it how; rrf needs no compiling.
+
+    Example: elastic-ir runs fuse runs/bm25.trec runs/dense.trec --method rrf --output runs/hybrid.trec
+    """
+    from elastic_ir.evaluate.joined import write_fused
+
+    chosen = write_fused(
+        runs,
+        output,
+        tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
+        method=method,
+        norm=norm,
+        parameters=_parameters(weights, params or []),
+        judged=_judged(optimize, qrels, train),
+        measure=metric,
+        k=hits,
+    )
+    say(f"{output}: {chosen['queries']:,} queries by {method}, {json.dumps(chosen['fusion']['parameters'])[:300]}")
+
+
+def _parameters(weights: str | None, given: list[str]) -> dict[str, Any]:
+    """``--weights 0.3,0.7 --param k=60`` as data."""
+    found: dict[str, Any] = {}
+    try:
+        if weights is not None:
+            found["weights"] = [float(weight) for weight in weights.split(",")]
+        for text in given:
+            name, _, value = text.partition("=")
+            found[name] = json.loads(value)
+    except ValueError as exc:
+        raise InputError(f"parameters cannot be read: {exc}; wanted e.g. --weights 0.3,0.7 and --param k=60") from exc
+    return found
+
+
+def _judged(optimize: bool, qrels: Path | None, train: list[Path] | None) -> tuple[Path, list[Path] | None] | None:
+    if not optimize:
+        if qrels or train:
+            raise InputError("--qrels and --train choose parameters; wanted them together with --optimize")
+        return None
+    if qrels is None:
+        raise InputError("--optimize needs judgements; give --qrels FILE of a train split")
+    return qrels, train
