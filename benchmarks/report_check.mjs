@@ -31,6 +31,11 @@ for (const colorScheme of ["light", "dark"]) {
     if (over > 0) problems.push(`${name}: the page is ${over} px wider than the window`);
     await page.screenshot({ path: join(output, `${colorScheme}-${name}.png`) });
     await page.screenshot({ path: join(output, `${colorScheme}-${name}-whole.png`), fullPage: true });
+    const costs = page.getByRole("heading", { name: "Quality against cost" }).first();
+    if (await costs.count()) {
+      await costs.evaluate((heading) => heading.scrollIntoView());
+      await page.screenshot({ path: join(output, `${colorScheme}-${name}-costs.png`) });
+    }
     await page.evaluate(axe);
     const found = await page.evaluate(() => axe.run(document));
     const told = found.violations.map((v) => `${v.impact} ${v.id} (${v.nodes.length}): ${v.nodes[0].html.slice(0, 120)}`);

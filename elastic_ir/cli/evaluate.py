@@ -90,7 +90,7 @@ def evaluate(
             checked.demand()
         texts = {query.query_id: query.text for query in source.queries()} if source and report else None
         about = {n: m for n, path in paths.items() if (m := _metadata(read_metadata, path)) is not None}
-        sections.append(Section(f"Evaluation on {label}", result, texts, about))
+        sections.append(Section(label, result, texts, about))
     results = Evaluations(dict(zip(labels, (section.evaluation for section in sections), strict=True)))
     if output is not None:
         with replacing(output) as file:

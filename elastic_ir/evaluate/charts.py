@@ -220,7 +220,7 @@ def _legend(marks: Marks, top: float) -> tuple[list[str], float]:
     parts, y = [], top
     for name, entries in marks.legend():
         x = float(_LEFT)
-        parts.append(f'<text class="label" paint-order="stroke" x="{x}" y="{y + 4:.0f}">{text(name)}</text>')
+        parts.append(f'<text class="label" x="{x}" y="{y + 4:.0f}">{text(name)}</text>')
         x += 150
         for mark, label in entries:
             parts.append(_drawn(mark, x, y))

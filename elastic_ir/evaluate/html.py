@@ -45,7 +45,8 @@ figure { margin: 1rem 0; }
 figure .scroll { margin: 0 0 .4rem; }
 svg { display: block; width: 100%; height: auto; min-width: 36rem; max-width: 60rem; }
 svg text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--muted); }
-svg .label { fill: var(--text); stroke: var(--ground); stroke-width: 4px; stroke-linejoin: round; }
+svg .label { fill: var(--text); }
+svg text[paint-order] { stroke: var(--ground); stroke-width: 4px; stroke-linejoin: round; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .axis { stroke: var(--muted); stroke-width: 1; }
 svg .front { fill: none; stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 5 4; }

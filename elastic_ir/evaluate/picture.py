@@ -23,14 +23,14 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.legend import Legend
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import LogLocator, NullFormatter
 
     shown = [point for point in points if point.latency_ms]
     if not shown:
         raise InputError("no run has a latency; wanted runs with their sidecars beside them")
     best, marks = front(shown, lambda point: point.latency_ms), Marks.of(shown)
-    figure, axes = pyplot.subplots(figsize=(11, 6.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 6.2))
     for line in marks.families(shown):
         axes.plot(*zip(*((shown[i].latency_ms, shown[i].quality) for i in line), strict=True), color="#9aa2ab", lw=1)
     for point in shown:
@@ -41,7 +41,8 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     for number, point in enumerate(best):
         offset, align = ((-9, 9), "right") if number % 2 == 0 or point is best[-1] else ((9, -14), "left")
         axes.annotate(str(point.level or point.run), (point.latency_ms, point.quality), offset,
-                      textcoords="offset points", ha=align, fontsize=9)  # fmt: skip
+                      textcoords="offset points", ha=align, fontsize=9, zorder=5,
+                      path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     axes.margins(x=0.16, y=0.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -51,13 +52,11 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     top = 1.0
     for name, entries in marks.legend():
         handles = [pyplot.Line2D([], [], label=label, **_style(mark)) for mark, label in entries]
-        labels = [label for _, label in entries]
-        box = Legend(axes, handles, labels, title=name, loc="upper left", alignment="left", frameon=False,
-                     bbox_to_anchor=(1.01, top), bbox_transform=axes.transAxes)  # fmt: skip
-        axes.add_artist(box)
+        figure.legend(handles=handles, title=name, loc="upper left", bbox_to_anchor=(1.01, top), alignment="left",
+                      bbox_transform=axes.transAxes, frameon=False)  # fmt: skip
         top -= 0.09 + 0.062 * len(entries)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     pyplot.close(figure)
 
 

@@ -140,14 +140,14 @@ def trade_offs(section: Section, key: str) -> Iterator[str]:
         [
             html.head(point.run),
             html.cell(point.level or ""),
+            html.cell(", ".join(name for (name, _, _), best in zip(known, fronts, strict=True) if point in best)),
             html.number(f"{point.quality:.4f}"),
             *(html.number(_amount(cost(point))) for _, _, cost in known),
-            html.cell(", ".join(name for (name, _, _), best in zip(known, fronts, strict=True) if point in best)),
         ]
         for point in sorted(found, key=lambda point: -point.quality)
     ]
-    columns = ["run", "level", measure, *(unit for _, unit, _ in known), "on the front of"]
-    yield html.table("The same in numbers, best quality first.", columns, rows, words=2)
+    columns = ["run", "level", "on the front of", measure, *(unit for _, unit, _ in known)]
+    yield html.table("The same in numbers, best quality first.", columns, rows, words=3)
 
 
 def _levels(section: Section) -> Iterator[str]:

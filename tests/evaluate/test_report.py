@@ -202,3 +202,12 @@ def test_report_that_cannot_be_written_is_an_error(tmp_path: Path, evaluation: E
         write_report([section], tmp_path / "r.pdf")
     with pytest.raises(InputError, match="no section"):
         write_report([], tmp_path / "r.html")
+
+
+def test_a_halo_never_hides_the_words_it_is_for(tmp_path: Path, section: Section) -> None:
+    """A stroke in the ground's colour covers thin letters unless it is painted before them."""
+    page = written(tmp_path / "r.html", section)
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    strokes = re.findall(r"svg ([^{}]+) \{[^}]*stroke: var\(--ground\)", html)
+    assert strokes == ["text[paint-order]"]
+    assert {label["paint-order"] for label in page.all("text") if "paint-order" in label} == {"stroke"}
