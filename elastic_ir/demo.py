@@ -13,7 +13,7 @@ from elastic_ir.datasets import Dataset, load
 from elastic_ir.evaluate import evaluate, read_run
 from elastic_ir.pipeline import DEFAULT, Hits, Pipeline
 from elastic_ir.runs import write
-from elastic_ir.terminal import console, show
+from elastic_ir.terminal import console, print_table, show
 
 QUESTIONS = ("read a csv file", "run another program and get its output", "how do I round a number to two digits?")
 QUERY_SETS = ("pydocs/questions", "pydocs/known-items")
@@ -43,10 +43,10 @@ def run_demo(output: Path) -> None:
         out.print()
         out.rule("[bold]2. TREC runs and their evaluation")
         for name in QUERY_SETS:
-            out.print(_evaluated(name, output))
+            print_table(_evaluated(name, output))
         out.rule(f"[bold]3. Load: up to {CONCURRENT} searches at once")
         served = _under_load(pipeline, [query.text for query in load("pydocs/questions").queries()])
-    out.print(_load_table(served))
+    print_table(_load_table(served))
     picture = output / "load.png"
     _plot(served, picture)
     out.print(f"runs, metadata and picture: {output} ({picture.name})")

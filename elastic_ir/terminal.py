@@ -9,16 +9,23 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from elastic_ir.evaluate import Evaluations
     from elastic_ir.pipeline import Hits
 
 SHOWN_CHARACTERS = 100
-LINE_CHARACTERS = 1_000  # a table is as wide as its figures: none is cut to fit
+TABLE_CHARACTERS = 1_000
 
 
 def console() -> Console:
     """Standard output; long lines are left to the terminal."""
-    return Console(soft_wrap=True, highlight=False, width=LINE_CHARACTERS)
+    return Console(soft_wrap=True, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as its figures: none is cut to fit the terminal."""
+    Console(soft_wrap=True, highlight=False, width=TABLE_CHARACTERS).print(table)
 
 
 def show(hits: Hits) -> None:
@@ -42,13 +49,13 @@ def show_evaluations(evaluations: Evaluations) -> None:
     for label, evaluation in evaluations.by_dataset.items():
         if several:
             out.print(f"\n[bold]{escape(shown(label))}[/bold]")
-        out.print(evaluation.to_table(intervals=True))
+        print_table(evaluation.to_table(intervals=True))
         if evaluation.comparisons:
-            out.print(evaluation.to_comparison_table())
+            print_table(evaluation.to_comparison_table())
         out.print(f"{escape(shown(evaluation.coverage))}; figures by {evaluation.engine}")
     if several:
         out.print(f"\n[bold]{evaluations.title}[/bold]")
-        out.print(evaluations.to_table())
+        print_table(evaluations.to_table())
 
 
 def shown(text: str) -> str:
