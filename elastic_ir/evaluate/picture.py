@@ -38,8 +38,11 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     corners = [(point.latency_ms, point.quality) for point in best]
     axes.set_xscale("log")
     axes.step(*zip(*corners, strict=True), where="post", color="#1b1f24", ls="--", lw=1.3, zorder=1)
-    for number, point in enumerate(best):
-        offset, align = ((-9, 9), "right") if number % 2 == 0 or point is best[-1] else ((9, -14), "left")
+    latencies = [point.latency_ms for point in shown if point.latency_ms]
+    middle = (min(latencies) * max(latencies)) ** 0.5
+    for number, point in enumerate(reversed(best)):
+        right = (point.latency_ms or 0) >= middle  # crowded by dear plans: labels to the left, above and below in turn
+        offset, align = ((-9, -17 if number % 2 else 9), "right") if right else ((9, -14), "left")
         axes.annotate(str(point.level or point.run), (point.latency_ms, point.quality), offset,
                       textcoords="offset points", ha=align, fontsize=9, zorder=5,
                       path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
