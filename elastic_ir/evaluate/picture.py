@@ -40,13 +40,18 @@ def draw_trade_off(points: Sequence[Point], measure: str, path: Path, title: str
     axes.step(*zip(*corners, strict=True), where="post", color="#1b1f24", ls="--", lw=1.3, zorder=1)
     latencies = [point.latency_ms for point in shown if point.latency_ms]
     middle = (min(latencies) * max(latencies)) ** 0.5
-    for number, point in enumerate(reversed(best)):
-        right = (point.latency_ms or 0) >= middle  # crowded by dear plans: labels to the left, above and below in turn
-        offset, align = ((-9, -17 if number % 2 else 9), "right") if right else ((9, -14), "left")
+    axes.margins(x=0.16, y=0.1)
+    axes.autoscale_view()
+    taken = 0.0  # height in points of the label before, among those above the front
+    for point in best:  # the front rises: there is room below it on the left, above it on the right
+        offset, align = (9.0, -14.0), "left"
+        if (point.latency_ms or 0) >= middle:
+            height = axes.transData.transform((point.latency_ms, point.quality))[1] * 72 / figure.dpi
+            taken = max(height + 9, taken + 11)
+            offset, align = (-9.0, taken - height), "right"
         axes.annotate(str(point.level or point.run), (point.latency_ms, point.quality), offset,
                       textcoords="offset points", ha=align, fontsize=9, zorder=5,
                       path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
-    axes.margins(x=0.16, y=0.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
