@@ -1,4 +1,4 @@
-"""8-bit matrix products: about twice as fast as fp32 on processors without bf16 units.
+"""8-bit matrix products: up to twice as fast as fp32 on processors without bf16 units.
 
 Each row of the input gets its own scale, so what a matrix makes of a text does not depend on the batch it is in, not
 even in the last bit. Weights keep 7 bits where the processor lacks VNNI: AVX2 sums two products in 16 bits, and
