@@ -121,6 +121,7 @@ class ElasticLayer(nn.Module):
         neurons: int,
         own: Vectors | None = None,
         gates: Gates | None = None,
+        positions: int | None = None,
     ) -> Tensor:
         """Run the leading ``heads`` and ``neurons``.
 
@@ -131,15 +132,18 @@ class ElasticLayer(nn.Module):
             neurons: feed-forward neurons used.
             own: biases and normalisation in place of the shared ones; None for the shared ones.
             gates: multipliers for measuring importance; None for none.
+            positions: leading positions whose output is wanted; they attend to all. None for all.
 
         Returns:
-            ``[B, L, H]``.
+            ``[B, L, H]``, or ``[B, positions, H]``.
         """
         batch, length, hidden = x.shape
         size, eps = self.config.head_size, self.config.layer_norm_eps
         v = own or self.vectors()
         projected = self._times(x, "qkv", heads * 3 * size, v.qkv_bias[: heads * 3 * size])
         query, key, value = projected.view(batch, length, heads, 3, size).permute(3, 0, 2, 1, 4)
+        if positions is not None:
+            query, x, length = query[:, :, :positions], x[:, :positions], min(positions, length)
         attended = _attend(query, key, value, bias)
         if gates is not None:
             attended = attended * gates.heads[:, :heads, None, None]
@@ -222,8 +226,17 @@ class ElasticLM(nn.Module):
         """The transformer layers, first to last."""
         return [layer for layer in self.layers if isinstance(layer, ElasticLayer)]
 
-    def forward(self, batch: TokenBatch, subnet: Subnet | None = None) -> Tensor:
-        """Last hidden states ``[B, L, H]`` of ``batch`` by ``subnet`` (None: full).
+    def forward(self, batch: TokenBatch, subnet: Subnet | None = None, positions: int | None = None) -> Tensor:
+        """Last hidden states of ``batch`` by ``subnet`` (None: full).
+
+        Args:
+            batch: padded texts.
+            subnet: sub-network; None means full.
+            positions: leading positions wanted: 1 where only the first token is read, which spares three quarters of
+                the last layer; None means all.
+
+        Returns:
+            ``[B, L, H]``, or ``[B, positions, H]``.
 
         Raises:
             SubnetError: if the model does not have this subnet.
@@ -231,13 +244,29 @@ class ElasticLM(nn.Module):
         subnet = self.config.resolve(subnet)
         own = self.own_vectors(subnet)
         x, bias = self.embed(batch, own), padding_bias(batch, self.dtype)
-        return self.run_layers(x, bias, self.config.layers(subnet.depth), subnet.width, own)
+        return self.run_layers(x, bias, self.config.layers(subnet.depth), subnet.width, own, positions=positions)
 
     def own_vectors(self, subnet: Subnet) -> OwnVectors | None:
         """The normalisation and biases that ``subnet`` has to itself; None when it uses the shared ones."""
         key = _key(str(subnet))
         found = self.own[key] if key in self.own else None  # noqa: SIM401 - a ModuleDict has no get
         return found if isinstance(found, OwnVectors) else None
+
+    def used_by(self, subnet: Subnet) -> set[str]:
+        """Names of the parameters that ``subnet`` reads, in part or whole."""
+        own = _key(str(subnet)) if self.own_vectors(subnet) is not None else None
+        layers = {f"layers.{index}" for index in self.config.layers(subnet.depth)}
+        used = set()
+        for name, parameter in self.named_parameters():
+            if name.startswith("own."):
+                mine = own is not None and name.startswith(f"own.{own}.")
+            elif parameter.dim() == 1 and own is not None:
+                mine = False
+            else:
+                mine = not name.startswith("layers.") or ".".join(name.split(".")[:2]) in layers
+            if mine:
+                used.add(name)
+        return used
 
     def embed(self, batch: TokenBatch, own: OwnVectors | None = None) -> Tensor:
         """Input embeddings ``[B, L, H]``, normalised by ``own`` or, for None, as all subnets share."""
@@ -256,13 +285,15 @@ class ElasticLM(nn.Module):
         width: float,
         own: OwnVectors | None = None,
         gates: list[Gates] | None = None,
+        positions: int | None = None,
     ) -> Tensor:
-        """Carry ``x`` ``[B, L, H]`` through the zero-based ``layers`` at ``width``."""
+        """Carry ``x`` ``[B, L, H]`` through the zero-based ``layers`` at ``width``; the last gives ``positions``."""
         subnet = Subnet(width, self.config.num_layers)
         heads, neurons = subnet.heads(self.config.num_heads), subnet.neurons(self.config.intermediate_size)
         for index in layers:
             vectors = None if own is None else own.of_layer(index)
-            x = self.layers[index](x, bias, heads, neurons, vectors, None if gates is None else gates[index])
+            wanted = positions if index == layers[-1] else None
+            x = self.layers[index](x, bias, heads, neurons, vectors, None if gates is None else gates[index], wanted)
         return x
 
 

@@ -31,11 +31,14 @@ _CHUNK = 8192
 
 
 class TextBatch(NamedTuple):
-    """Texts of one stream: its number, their tokens, and the teacher's unit vectors ``[B, D]``."""
+    """Texts of one stream: its number, their tokens, and the teacher's unit vectors ``[B, D]``.
+
+    ``vectors`` is None where the teacher runs in the step itself.
+    """
 
     stream: int
     tokens: TokenBatch
-    vectors: Tensor
+    vectors: Tensor | None
 
 
 class DenserObjective:
@@ -65,7 +68,17 @@ class DenserObjective:
         self._sequences = [texts.sequences(_prompts(self.settings)) for texts in self._pools]
         encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
         asked = [texts.sequences(_prompts(taught_by)) for texts in self._pools]
-        self._vectors = [_vectors(Path(recipe.output), encoder, sequences) for sequences in asked]
+        cache = Path(recipe.teacher_cache or recipe.output)
+        self._vectors: list[NDArray[np.float16] | None] = []
+        for number, stream in enumerate(recipe.streams):
+            if stream.teach_states and asked[number] != self._sequences[number]:
+                raise ConfigError(f"stream {number}: teach_states needs texts that teacher and student read alike")
+            running = stream.teach_states
+            self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
+        self._teacher = encoder.model.requires_grad_(False)
+        for name in recipe.keep:
+            for used in self.student.used_by(config.resolve(Subnet.parse(name))):
+                self.student.get_parameter(used).requires_grad_(False)
         self._turns = [number for number, stream in enumerate(recipe.streams) for _ in range(stream.share)]
 
     @property
@@ -90,7 +103,8 @@ class DenserObjective:
                 own.start_from(self.student)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Nothing but the student computes here: the teacher's vectors are ready."""
+        """Move the teacher to where it will compute, in the streams whose vectors are not ready."""
+        self._teacher.to(device, dtype)
 
     def batch(self, step: int) -> TextBatch:
         """The texts of ``step``, of one stream; streams take turns by their shares."""
@@ -99,27 +113,39 @@ class DenserObjective:
         own_step = rounds * self._turns.count(number) + self._turns[:turn].count(number)
         rows = self._pools[number].rows(own_step)
         tokens = self.tokens.pad([self._sequences[number][row] for row in rows])
-        return TextBatch(number, tokens, torch.from_numpy(self._vectors[number][rows].astype(np.float32)))
+        ready = self._vectors[number]
+        return TextBatch(number, tokens, None if ready is None else torch.from_numpy(ready[rows].astype(np.float32)))
 
     def losses(self, batch: TextBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        """The loss of each subnet that learns from this stream, largest first; the full one teaches the others."""
-        rows = self.recipe.streams[batch.stream].rows
+        """The loss of each subnet that learns from this stream, largest first.
+
+        Hidden states are taught by the teacher where it runs, else by the full student to the others.
+        """
+        rows, size = self.recipe.streams[batch.stream].rows, len(batch.tokens.lengths)
         taught: list[Tensor] | None = None
+        targets = batch.vectors
+        if targets is None:
+            with torch.no_grad():
+                taught = [state.float() for state in _hidden_states(self._teacher, batch.tokens, self.config.full)]
+            targets = self._unit(taught[-1], batch.tokens)
         for subnet in subnets:
-            count = min(rows.get(str(subnet), len(batch.vectors)), len(batch.vectors))
+            count = min(rows.get(str(subnet), size), size)
             if not count:
                 continue
-            tokens = _first(batch.tokens, count)
+            tokens, wanted = _first(batch.tokens, count), targets[:count]
             states = _hidden_states(self.student, tokens, subnet)
-            vectors = F.normalize(pool(states[-1].float(), tokens.lengths, self.settings.pooling), dim=-1)
-            teacher = batch.vectors[:count]
-            loss = 10 * cosine_loss(vectors, teacher) + similarity_loss(vectors, teacher, self.recipe.temperature)
-            if subnet == self.config.full:
+            vectors = self._unit(states[-1].float(), tokens)
+            loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
+            if taught is not None and self.recipe.hidden_loss:
+                layers = [taught[layer] for layer in self.config.layers(subnet.depth)]
+                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, layers, tokens.lengths)
+            elif taught is None and subnet == self.config.full:
                 taught = [state.detach().float() for state in states]
-            elif taught is not None and self.recipe.hidden_loss:
-                wanted = [taught[layer] for layer in self.config.layers(subnet.depth)]
-                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, wanted, tokens.lengths)
             yield subnet, loss
+
+    def _unit(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """Unit vectors ``[B, D]`` of last hidden states ``[B, L, H]``."""
+        return F.normalize(pool(states, tokens.lengths, self.settings.pooling), dim=-1)
 
 
 def _first(tokens: TokenBatch, count: int) -> TokenBatch:
@@ -154,10 +180,10 @@ def _prompts(settings: DenserSettings) -> dict[str, str]:
     return {"query": settings.query_prompt, "document": settings.document_prompt}
 
 
-def _vectors(output: Path, teacher: ElasticDenser, sequences: list[list[int]]) -> NDArray[np.float16]:
+def _vectors(cache: Path, teacher: ElasticDenser, sequences: list[list[int]]) -> NDArray[np.float16]:
     """The teacher's unit vectors ``[N, D]`` of token sequences, computed once: chunks already written are kept."""
     digest = sha256(repr((teacher.fingerprint, teacher.settings.pooling, sequences)).encode()).hexdigest()
-    folder = output / f"teacher-{digest[:16]}"
+    folder = cache / f"teacher-{digest[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     chunks = []
     for number in track(range(-(-len(sequences) // _CHUNK)), "teacher's vectors"):

@@ -55,6 +55,8 @@ class TextStream(_Settings):
         share: steps this stream fills, relative to the others.
         rows: how many of the batch's texts a subnet learns from in a step (0: none); a subnet that is not named
             learns from all. Small subnets are cheap: give them more.
+        teach_states: the teacher runs in every step of this stream and teaches its hidden states as well as its
+            vectors, which are then not kept: for texts used once. Both must read the same tokens, so no prompt differs.
     """
 
     texts: tuple[TextSource, ...] = Field(min_length=1)
@@ -63,6 +65,7 @@ class TextStream(_Settings):
     max_tokens: int = Field(default=48, ge=8, le=512)
     share: int = Field(default=1, gt=0)
     rows: dict[SubnetName, Annotated[int, Field(ge=0)]] = {}
+    teach_states: bool = False
 
 
 class ListSource(_Settings):
@@ -96,12 +99,14 @@ class Recipe(_Settings):
         kind: ``denser`` or ``ranker``.
         teacher: checkpoint (bundled name, folder or hub id) that teaches.
         start: elastic checkpoint to go on from, its heads and neurons already in order; None starts from the teacher.
-        output: folder of the run: state, log, curves, the teacher's outputs and the finished checkpoint.
+        output: folder of the run: state, log, curves and the finished checkpoint.
+        teacher_cache: folder of the teacher's outputs, which runs may share; None keeps them in ``output``.
         streams: a denser's texts.
         lists: a ranker's candidate lists.
         batch: a ranker's candidate lists in a step.
         max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
+        keep: a denser's subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
         hidden_loss: weight of the loss to the teacher's hidden states.
@@ -115,6 +120,7 @@ class Recipe(_Settings):
     teacher: str
     start: str | None = None
     output: str
+    teacher_cache: str | None = None
     name: str = ""
     streams: tuple[TextStream, ...] = ()
     lists: tuple[ListSource, ...] = ()
@@ -129,6 +135,7 @@ class Recipe(_Settings):
     temperature: float = Field(default=0.05, gt=0)
     hidden_loss: float = Field(default=1.0, ge=0)
     own_vectors: bool = False
+    keep: tuple[SubnetName, ...] = ()
     exits: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     seed: int = 0
@@ -141,7 +148,7 @@ class Recipe(_Settings):
     denser: DenserSettings = DenserSettings()
 
 
-_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "name", "device"}
+_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_cache", "name", "device"}
 
 
 def identity(recipe: Recipe) -> str:

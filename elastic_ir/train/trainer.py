@@ -87,7 +87,7 @@ class _Run:
             self.objective.prepare()
         self.objective.place(torch.device(recipe.device), self._half)
         student = self.objective.student.to(recipe.device)
-        self.parameters = dict(student.named_parameters())
+        self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         matrices = [p for p in self.parameters.values() if p.dim() > 1]
         vectors = [p for p in self.parameters.values() if p.dim() == 1]
         self.optimizer = torch.optim.AdamW(
@@ -134,9 +134,10 @@ class _Run:
     def finish(self) -> Path:
         """Write the checkpoint of the averaged weights."""
         folder = self.output / "checkpoint"
-        trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)}
+        trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)} | {*self.recipe.keep}
         config = self.objective.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
-        save_checkpoint(folder, config, self.average, self.objective.tokenizer)
+        weights = {name: p.detach() for name, p in self.objective.student.named_parameters()} | self.average
+        save_checkpoint(folder, config, weights, self.objective.tokenizer)
         return folder
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:

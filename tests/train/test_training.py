@@ -169,6 +169,42 @@ def test_own_vectors_leave_the_full_model_what_it_was(bert_folder: Path, texts: 
     assert distance(again, bert_folder, subnet) == pytest.approx(distance(folder, bert_folder, subnet), abs=1e-4)
 
 
+def test_kept_subnets_stay_as_they_are_while_the_full_one_learns(
+    bert_folder: Path, texts: Path, tmp_path: Path
+) -> None:
+    small, full = Subnet(0.5, 2), Subnet(1.0, 4)
+    sampling = {"strategy": "fixed", "subnets": [str(small)]}
+    options = {"own_vectors": True, "sampling": sampling, "learning_rate": 2e-2, "hidden_loss": 0}
+    first = train(denser_recipe(bert_folder, texts, tmp_path / "first", **options))
+    second = denser_recipe(
+        bert_folder, texts, tmp_path / "second", start=str(first), keep=[str(small)], steps=40,
+        sampling={"strategy": "fixed", "subnets": [str(full)]}, learning_rate=5e-3,
+        streams=[{"texts": [{"path": str(texts), "role": "document"}], "pool": 24, "batch": 4, "teach_states": True}],
+    )  # fmt: skip
+    folder = train(second)
+    assert distance(folder, bert_folder, full) < distance(first, bert_folder, full)
+    before, after = load_checkpoint(first), load_checkpoint(folder)
+    assert set(after.config.trained) == {str(small), str(full)}
+    used = ElasticLM(after.config).used_by(small)
+    assert used < set(after.state)
+    assert all(torch.equal(before.state[name], after.state[name]) for name in used)
+    assert not list((tmp_path / "second").glob("teacher-*"))
+    again = second.model_copy(update={"output": str(tmp_path / "second"), "steps": 41})
+    assert distance(train(again), bert_folder, full) < distance(first, bert_folder, full)
+
+
+def test_states_are_taught_only_where_both_read_the_same(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    streams = [{"texts": [{"path": str(texts)}], "pool": 24, "batch": 4, "teach_states": True}]
+    with pytest.raises(ConfigError, match="read alike"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "run", streams=streams, denser={"query_prompt": "the "}))
+
+
+def test_runs_may_share_the_teachers_vectors(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    train(denser_recipe(bert_folder, texts, tmp_path / "run", teacher_cache=str(tmp_path / "cache"), steps=2))
+    assert list((tmp_path / "cache").glob("teacher-*/000000.npy"))
+    assert not list((tmp_path / "run").glob("teacher-*"))
+
+
 def test_strategies(bert_folder: Path) -> None:
     config = load_checkpoint(bert_folder).config
     sandwich = strategy(Sampling(widths=(1.0, 0.5, 0.25), depths=(2, 4), random=2, full_every=2), config, 0)
