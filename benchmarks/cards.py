@@ -33,9 +33,9 @@ def card(name: str) -> str:
     teacher, licence, recipe, results, data = SOURCES[name]
     config = load_checkpoint(name).config
     rows = ["| subnet | FLOPs of full (128 tokens) |", "|---|---|"]
-    full = config.flops(config.full, 128, 128)
+    full = config.flops(config.full, 128, 128, 1)
     for text in config.trained:
-        rows.append(f"| `{text}` | {config.flops(Subnet.parse(text), 128, 128) / full:.3f} |")
+        rows.append(f"| `{text}` | {config.flops(Subnet.parse(text), 128, 128, 1) / full:.3f} |")
     table = (RESULTS / f"{results}.md").read_text("utf-8")
     command = json.loads((RESULTS / f"{results}.json").read_text("utf-8"))["command"]
     exits = f"Exits with a score head: {', '.join(map(str, config.exits))}.\n\n" if config.exits else ""

@@ -18,7 +18,6 @@ from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
-from elastic_ir.rerank.plan import cost
 from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
 from elastic_ir.subnet import Subnet
@@ -72,11 +71,11 @@ class Parts(NamedTuple):
         """
         total = 0.0
         if level.subnet is not None and self.denser is not None:
-            total += self.denser.config.flops(level.subnet, QUERY_TOKENS, QUERY_TOKENS)
+            total += self.denser.flops(level.subnet, QUERY_TOKENS, QUERY_TOKENS)
         if level.rerank is not None and self.ranker is not None:
             full, settings = self.ranker.config.num_layers, level.rerank
             steps = self.ranker.plan(settings.budget, settings.candidates, Subnet(settings.width, full))
-            total += cost(steps) * self.ranker.config.flops(Subnet(settings.width, 1), PAIR_TOKENS, PAIR_TOKENS)
+            total += self.ranker.flops(steps, settings.width, PAIR_TOKENS)
         return total
 
     def close(self) -> None:

@@ -194,6 +194,15 @@ class ElasticDenser:
             vectors[rows] = self._vectors(batch, subnet, truncate_dim, precision).cpu().numpy()
         return vectors
 
+    def flops(self, subnet: Subnet, tokens: int, length: int) -> float:
+        """Floating-point operations that ``subnet`` spends on ``tokens`` tokens in texts of ``length``."""
+        return self.config.flops(subnet, tokens, length, self._read)
+
+    @property
+    def _read(self) -> int | None:
+        """Positions of the last layer that pooling reads; None for all."""
+        return 1 if self.settings.pooling == "cls" else None
+
     def extract(self, subnet: Subnet | None = None) -> Any:
         """A plain ``transformers.BertModel`` of ``subnet``; save it and load it with ``AutoModel.from_pretrained``."""
         return self.model.extract(subnet)
@@ -201,7 +210,7 @@ class ElasticDenser:
     @torch.inference_mode()
     def _vectors(self, batch: TokenBatch, subnet: Subnet, dim: int | None, precision: Precision) -> Tensor:
         with autocast(self.model.device, precision):
-            hidden = self.model(batch, subnet).float()
+            hidden = self.model(batch, subnet, positions=self._read).float()
         pooled = pool(hidden, batch.lengths, self.settings.pooling)
         return F.normalize(pooled[:, :dim], dim=-1)
 

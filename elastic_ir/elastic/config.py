@@ -80,15 +80,18 @@ class ElasticConfig(BaseModel):
             return list(range(depth))
         return [-(-i * self.num_layers // depth) - 1 for i in range(1, depth + 1)]
 
-    def flops(self, subnet: Subnet, tokens: int, length: int) -> float:
+    def flops(self, subnet: Subnet, tokens: int, length: int, positions: int | None = None) -> float:
         """Floating-point operations of one pass over ``tokens`` tokens in sequences of ``length``.
 
-        Multiply-adds count two; embeddings, normalisation and score heads are left out.
+        Multiply-adds count two; embeddings, normalisation and score heads are left out. Of each sequence the last
+        layer gives the leading ``positions``: 1 where only the first token is read; None means all.
         """
         attention = subnet.heads(self.num_heads) * self.head_size
         neurons = subnet.neurons(self.intermediate_size)
-        per_token = 2 * self.hidden_size * (4 * attention + 2 * neurons) + 4 * length * attention
-        return float(subnet.depth * tokens * per_token)
+        projected = 6 * self.hidden_size * attention
+        rest = 2 * self.hidden_size * (attention + 2 * neurons) + 4 * length * attention
+        share = 1.0 if positions is None else min(1.0, positions / length)
+        return tokens * (subnet.depth * projected + (subnet.depth - 1 + share) * rest)
 
     @classmethod
     def from_huggingface(cls, config: Any) -> ElasticConfig:

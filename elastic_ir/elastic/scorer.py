@@ -44,14 +44,16 @@ class ElasticScorer(nn.Module):
             SubnetError: if there is no exit at this depth.
         """
         subnet = self.config.resolve(subnet)
-        scores: Tensor = self.heads[str(subnet.depth)](self.encoder(batch, subnet))
+        scores: Tensor = self.heads[str(subnet.depth)](self.encoder(batch, subnet, positions=1))
         return scores
 
     def at_every_exit(self, batch: TokenBatch, width: float, depth: int) -> dict[int, Tensor]:
         """Depth -> scores ``[B]`` of every exit down to ``depth``, in one pass at ``width``."""
         x, bias = self.encoder.embed(batch), padding_bias(batch, self.encoder.dtype)
         scores, done = {}, 0
-        for exit_depth in (known for known in self.config.exits if known <= depth):
-            x = self.encoder.run_layers(x, bias, list(range(done, exit_depth)), width)
+        exits = [known for known in self.config.exits if known <= depth]
+        for exit_depth in exits:
+            wanted = 1 if exit_depth == exits[-1] else None
+            x = self.encoder.run_layers(x, bias, list(range(done, exit_depth)), width, positions=wanted)
             scores[exit_depth], done = self.heads[str(exit_depth)](x), exit_depth
         return scores

@@ -182,6 +182,15 @@ class ElasticRanker:
         screen = self.settings.screen if self.settings.screen in exits else None
         return plan(share, candidates, exits, screen)
 
+    def flops(self, steps: Plan, width: float, length: int) -> float:
+        """Floating-point operations of ``steps`` at ``width``, for pairs of ``length`` tokens."""
+        total, done = 0.0, 0
+        for step in steps:
+            read = 1 if step is steps[-1] else None
+            total += step.candidates * self.config.flops(Subnet(width, step.depth - done), length, length, read)
+            done = step.depth
+        return total
+
     @torch.inference_mode()
     def score_candidates(
         self,
@@ -260,7 +269,8 @@ class ElasticRanker:
             with autocast(device, precision):
                 x = self._states(chosen, batch)
                 bias = padding_bias(batch, encoder.dtype)
-                x = encoder.run_layers(x, bias, list(range(chosen[0].depth, depth)), width)
+                layers = list(range(chosen[0].depth, depth))
+                x = encoder.run_layers(x, bias, layers, width, positions=None if keep else 1)
                 scores[group] = self.model.heads[str(depth)](x).float().cpu().numpy()
             for i, pair in enumerate(chosen):
                 pair.depth, pair.state = depth, x[i, : len(pair.ids)].clone() if keep else None

@@ -74,6 +74,17 @@ def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, Toke
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("name", SUBNETS)
+def test_leading_positions_are_those_of_the_whole(loaded: tuple[ElasticLM, TokenBatch], name: str) -> None:
+    model, batch = loaded
+    subnet = Subnet.parse(name)
+    for positions in (1, 3, 10_000):
+        found = model(batch, subnet, positions=positions)  # with gradients, as in training
+        assert (found - model(batch, subnet)[:, :positions]).abs().max() < 1e-5
+        with torch.inference_mode():
+            assert (model(batch, subnet, positions=positions) - found).abs().max() < 1e-5
+
+
 def test_a_narrower_layer_is_a_view(loaded: tuple[ElasticLM, TokenBatch]) -> None:
     layer = loaded[0].layers[0]
     assert layer.up[:64].data_ptr() == layer.up.data_ptr()
