@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,12 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
             total.heads.add_(flat[2 * index].abs().sum(0))
             total.neurons.add_(flat[2 * index + 1].abs().sum(0))
     return totals
+
+
+def sort_by_importance(model: ElasticLM, batches: Sequence[TokenBatch]) -> None:
+    """Reorder an encoder by what its first-token vector owes to each head and neuron on ``batches``."""
+    directions = [random_direction(model.config.hidden_size, seed) for seed in range(len(batches))]
+    reorder(model, measure(model, batches, directions))
 
 
 @torch.no_grad()

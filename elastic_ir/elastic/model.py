@@ -140,8 +140,7 @@ class ElasticLayer(nn.Module):
         batch, length, hidden = x.shape
         size, eps = self.config.head_size, self.config.layer_norm_eps
         v = own or self.vectors()
-        projected = self._times(x, "qkv", heads * 3 * size, v.qkv_bias[: heads * 3 * size])
-        query, key, value = projected.view(batch, length, heads, 3, size).permute(3, 0, 2, 1, 4)
+        query, key, value = self.project(x, heads, own)
         if positions is not None:
             query, x, length = query[:, :, :positions], x[:, :positions], min(positions, length)
         attended = _attend(query, key, value, bias)
@@ -155,6 +154,13 @@ class ElasticLayer(nn.Module):
             activated = activated * gates.neurons[:, None, :neurons]
         x = x + self._times(activated, "down", neurons, v.down_bias)
         return F.layer_norm(x, (hidden,), v.ffn_scale, v.ffn_shift, eps)
+
+    def project(self, x: Tensor, heads: int, own: Vectors | None = None) -> Tensor:
+        """Queries, keys and values ``[3, B, heads, L, head size]`` of the leading ``heads`` for ``x`` ``[B, L, H]``."""
+        (batch, length, _), size = x.shape, self.config.head_size
+        bias = self.qkv_bias if own is None else own.qkv_bias
+        projected = self._times(x, "qkv", heads * 3 * size, bias[: heads * 3 * size])
+        return projected.view(batch, length, heads, 3, size).permute(3, 0, 2, 1, 4)
 
     def _times(self, x: Tensor, name: str, size: int, bias: Tensor) -> Tensor:
         """``x`` through the leading ``size`` rows of the matrix ``name``, plus ``bias``."""

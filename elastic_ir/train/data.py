@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from elastic_ir.datasets.lines import Line, read_lines
 from elastic_ir.elastic import Tokens
-from elastic_ir.errors import DatasetError
+from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.train.recipe import ListSource, Recipe, TextSource, TextStream
 
 _PROMPT_TOKENS = 64
@@ -80,6 +80,23 @@ def _span(text: str, source: TextSource, random: Random) -> str:
     length = random.randint(*source.span_words)
     start = random.randrange(max(1, len(words) - length + 1))
     return " ".join(words[start : start + length])
+
+
+class TextStreams:
+    """The pools of a recipe's streams, which take turns by their shares."""
+
+    def __init__(self, recipe: Recipe, tokens: Tokens) -> None:
+        if not recipe.streams:
+            raise ConfigError(f"a recipe of kind {recipe.kind} needs `streams:`, at least one with a file of texts")
+        self.pools = [TextPool(stream, recipe.seed + i, tokens) for i, stream in enumerate(recipe.streams)]
+        self._turns = [number for number, stream in enumerate(recipe.streams) for _ in range(stream.share)]
+
+    def rows(self, step: int) -> tuple[int, list[int]]:
+        """The stream whose turn ``step`` is, and the rows of its pool."""
+        rounds, turn = divmod(step, len(self._turns))
+        number = self._turns[turn]
+        own_step = rounds * self._turns.count(number) + self._turns[:turn].count(number)
+        return number, self.pools[number].rows(own_step)
 
 
 class Lists:

@@ -16,15 +16,15 @@ from torch.nn import functional as F
 from elastic_ir.dense import DenserSettings, ElasticDenser, denser_settings, pool
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
 from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
-from elastic_ir.elastic.importance import measure, random_direction, reorder
+from elastic_ir.elastic.importance import sort_by_importance
 from elastic_ir.elastic.model import padding_bias
 from elastic_ir.errors import ConfigError
 from elastic_ir.progress import track
 from elastic_ir.subnet import Subnet
-from elastic_ir.train.data import TextPool
+from elastic_ir.train.data import TextStreams
 from elastic_ir.train.losses import cosine_loss, hidden_loss, similarity_loss
 from elastic_ir.train.recipe import Recipe
-from elastic_ir.train.sampling import subnets
+from elastic_ir.train.sampling import nearest_larger, subnets
 
 _CHUNK = 8192
 """Texts whose teacher vectors are written together."""
@@ -49,9 +49,8 @@ class DenserObjective:
     """
 
     def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
-        if not recipe.streams:
-            raise ConfigError("a denser recipe needs `streams:`, at least one with a file of texts")
         self.recipe, self.tokens = recipe, teacher.tokens
+        self._texts = TextStreams(recipe, self.tokens)
         given = recipe.teacher_settings.model_dump(exclude_unset=True)
         taught_by = denser_settings(teacher, given)
         self.settings = denser_settings(teacher, given | recipe.denser.model_dump(exclude_unset=True))
@@ -64,10 +63,9 @@ class DenserObjective:
         self._missing = self.student.load_state_dict(start.state, strict=False).missing_keys
         if any(not name.startswith("own.") for name in self._missing):
             raise ConfigError(f"{start.name} lacks the weights {self._missing[:3]}; wanted an encoder to start from")
-        self._pools = [TextPool(stream, recipe.seed + i, self.tokens) for i, stream in enumerate(recipe.streams)]
-        self._sequences = [texts.sequences(_prompts(self.settings)) for texts in self._pools]
+        self._sequences = [pool.sequences(_prompts(self.settings)) for pool in self._texts.pools]
         encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
-        asked = [texts.sequences(_prompts(taught_by)) for texts in self._pools]
+        asked = [pool.sequences(_prompts(taught_by)) for pool in self._texts.pools]
         cache = Path(recipe.teacher_cache or recipe.output)
         self._vectors: list[NDArray[np.float16] | None] = []
         for number, stream in enumerate(recipe.streams):
@@ -79,7 +77,6 @@ class DenserObjective:
         for name in recipe.keep:
             for used in self.student.used_by(config.resolve(Subnet.parse(name))):
                 self.student.get_parameter(used).requires_grad_(False)
-        self._turns = [number for number, stream in enumerate(recipe.streams) for _ in range(stream.share)]
 
     @property
     def config(self) -> ElasticConfig:
@@ -95,8 +92,7 @@ class DenserObjective:
         """Sort the student's heads and neurons (a ``start`` has them in order), then give each subnet its vectors."""
         if self.recipe.start is None:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
-            directions = [random_direction(self.config.hidden_size, seed) for seed in range(len(batches))]
-            reorder(self.student, measure(self.student, batches, directions))
+            sort_by_importance(self.student, batches)
         for name in self.config.own:
             own = self.student.own_vectors(Subnet.parse(name))
             if own is not None and any(missing.startswith("own.") for missing in self._missing):
@@ -108,10 +104,7 @@ class DenserObjective:
 
     def batch(self, step: int) -> TextBatch:
         """The texts of ``step``, of one stream; streams take turns by their shares."""
-        rounds, turn = divmod(step, len(self._turns))
-        number = self._turns[turn]
-        own_step = rounds * self._turns.count(number) + self._turns[:turn].count(number)
-        rows = self._pools[number].rows(own_step)
+        number, rows = self._texts.rows(step)
         tokens = self.tokens.pad([self._sequences[number][row] for row in rows])
         ready = self._vectors[number]
         return TextBatch(number, tokens, None if ready is None else torch.from_numpy(ready[rows].astype(np.float32)))
@@ -119,28 +112,29 @@ class DenserObjective:
     def losses(self, batch: TextBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet that learns from this stream, largest first.
 
-        Hidden states are taught by the teacher where it runs, else by the full student to the others.
+        Hidden states are taught by the teacher where it runs, else by a larger student of the same step.
         """
         rows, size = self.recipe.streams[batch.stream].rows, len(batch.tokens.lengths)
-        taught: list[Tensor] | None = None
+        full, by_nearest = self.config.full, self.recipe.sampling.taught_by == "nearest"
+        done: dict[Subnet, dict[int, Tensor]] = {}
         targets = batch.vectors
         if targets is None:
             with torch.no_grad():
-                taught = [state.float() for state in _hidden_states(self._teacher, batch.tokens, self.config.full)]
-            targets = self._unit(taught[-1], batch.tokens)
+                done[full] = _hidden_states(self._teacher, batch.tokens, full)
+            targets = self._unit(_last(done[full]), batch.tokens)
         for subnet in subnets:
             count = min(rows.get(str(subnet), size), size)
             if not count:
                 continue
             tokens, wanted = _first(batch.tokens, count), targets[:count]
             states = _hidden_states(self.student, tokens, subnet)
-            vectors = self._unit(states[-1].float(), tokens)
+            vectors = self._unit(_last(states), tokens)
             loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
-            if taught is not None and self.recipe.hidden_loss:
-                layers = [taught[layer] for layer in self.config.layers(subnet.depth)]
-                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, layers, tokens.lengths)
-            elif taught is None and subnet == self.config.full:
-                taught = [state.detach().float() for state in states]
+            teaching = nearest_larger(subnet, done, self.config)
+            if teaching is not None and self.recipe.hidden_loss:
+                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, done[teaching], tokens.lengths)
+            if subnet not in done and (by_nearest or subnet == full):
+                done[subnet] = {layer: state.detach() for layer, state in states.items()}
             yield subnet, loss
 
     def _unit(self, states: Tensor, tokens: TokenBatch) -> Tensor:
@@ -154,25 +148,27 @@ def _first(tokens: TokenBatch, count: int) -> TokenBatch:
     return TokenBatch(tokens.input_ids[:count, : int(lengths.max())], lengths)
 
 
-def _hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> list[Tensor]:
+def _hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> dict[int, Tensor]:
+    """Layer -> its states ``[B, L, H]`` float32, first to last."""
     own = model.own_vectors(subnet)
     x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
-    states = []
+    states = {}
     for layer in model.config.layers(subnet.depth):
         x = model.run_layers(x, bias, [layer], subnet.width, own)
-        states.append(x)
+        states[layer] = x.float()
     return states
 
 
-def _hidden_loss(found: list[Tensor], wanted: list[Tensor], lengths: Tensor) -> Tensor:
-    """Mean over layers, on the rows that both have."""
-    rows = min(len(found[0]), len(wanted[0]))
+def _last(states: dict[int, Tensor]) -> Tensor:
+    return states[max(states)]
+
+
+def _hidden_loss(found: dict[int, Tensor], wanted: dict[int, Tensor], lengths: Tensor) -> Tensor:
+    """Mean over the layers found, on the rows that both have."""
+    rows = min(len(_last(found)), len(_last(wanted)))
     length = int(lengths[:rows].max())
     mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
-    terms = [
-        hidden_loss(state[:rows, :length].float(), target[:rows, :length], mask)
-        for state, target in zip(found, wanted, strict=True)
-    ]
+    terms = [hidden_loss(state[:rows, :length], wanted[layer][:rows, :length], mask) for layer, state in found.items()]
     return torch.stack(terms).mean()
 
 

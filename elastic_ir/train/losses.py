@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,6 +33,28 @@ def list_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth L1 between raw scores of any shape."""
     return F.smooth_l1_loss(student, teacher, beta=2.0)
+
+
+def relation_loss(student: Tensor, teacher: Tensor, lengths: Tensor, heads: int) -> Tensor:
+    """KL of token-to-token relations, mean over queries, keys and values, relation heads and tokens.
+
+    Args:
+        student: projections ``[3, B, heads, L, head size]``; their vectors are joined and split into ``heads``.
+        teacher: the same, of the teacher; it may have more heads.
+        lengths: tokens of each text ``[B]``.
+        heads: relation heads; divides heads times head size of both.
+    """
+    length = student.shape[3]
+    padded = torch.arange(length, device=lengths.device)[None, :] >= lengths[:, None]
+
+    def related(projected: Tensor) -> Tensor:
+        kinds, batch, _, _, _ = projected.shape
+        split = projected.transpose(2, 3).reshape(kinds, batch, length, heads, -1).transpose(2, 3)
+        scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])
+        return scores.masked_fill(padded[None, :, None, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
+
+    divergence = F.kl_div(related(student), related(teacher), reduction="none", log_target=True).sum(-1)
+    return (divergence * ~padded[None, :, None, :]).sum() / (3 * heads * lengths.sum())
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

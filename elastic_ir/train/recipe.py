@@ -82,6 +82,8 @@ class Sampling(_Settings):
         strategy: ``fixed`` takes ``subnets`` in every step; ``all`` likewise but over the whole grid of
             ``widths`` x ``depths``; ``sandwich`` the largest, the smallest and ``random`` others of the grid.
         full_every: the full subnet learns in every n-th step only.
+        taught_by: whose hidden states a smaller denser takes where the teacher does not run: those of the ``full``
+            student, or of the ``nearest`` larger one of the same step.
     """
 
     strategy: Literal["fixed", "sandwich", "all"] = "sandwich"
@@ -90,18 +92,19 @@ class Sampling(_Settings):
     depths: tuple[int, ...] = ()
     random: int = Field(default=2, ge=0)
     full_every: int = Field(default=1, ge=1)
+    taught_by: Literal["full", "nearest"] = "full"
 
 
 class Recipe(_Settings):
     """One training run.
 
     Attributes:
-        kind: ``denser`` or ``ranker``.
+        kind: ``encoder`` (task-agnostic), ``denser`` or ``ranker``.
         teacher: checkpoint (bundled name, folder or hub id) that teaches.
         start: elastic checkpoint to go on from, its heads and neurons already in order; None starts from the teacher.
         output: folder of the run: state, log, curves and the finished checkpoint.
         teacher_cache: folder of the teacher's outputs, which runs may share; None keeps them in ``output``.
-        streams: a denser's texts.
+        streams: texts of an encoder or a denser.
         lists: a ranker's candidate lists.
         batch: a ranker's candidate lists in a step.
         max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
@@ -110,13 +113,14 @@ class Recipe(_Settings):
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
         hidden_loss: weight of the loss to the teacher's hidden states.
+        relation_heads: of an encoder's relations; must divide heads times head size of every subnet.
         exits: a ranker's exit depths.
         threads: torch threads; None leaves torch's choice.
         teacher_settings: a denser teacher's pooling and prompts, where its folder does not say.
         denser: settings of the student that differ from the teacher's, such as a shorter prompt.
     """
 
-    kind: Literal["denser", "ranker"]
+    kind: Literal["encoder", "denser", "ranker"]
     teacher: str
     start: str | None = None
     output: str
@@ -136,6 +140,7 @@ class Recipe(_Settings):
     hidden_loss: float = Field(default=1.0, ge=0)
     own_vectors: bool = False
     keep: tuple[SubnetName, ...] = ()
+    relation_heads: int = Field(default=12, gt=0)
     exits: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from elastic_ir.elastic.config import ElasticConfig
@@ -28,6 +28,13 @@ def subnets(sampling: Sampling, config: ElasticConfig) -> list[Subnet]:
     if not grid:
         raise ConfigError("sampling names no subnet; wanted `subnets:` for fixed, or `widths:` and `depths:`")
     return sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))
+
+
+def nearest_larger(subnet: Subnet, done: Iterable[Subnet], config: ElasticConfig) -> Subnet | None:
+    """The cheapest of ``done`` that is as wide as ``subnet`` and runs all of its layers; None if there is none."""
+    layers = set(config.layers(subnet.depth))
+    larger = [other for other in done if other.width >= subnet.width and layers <= set(config.layers(other.depth))]
+    return min(larger, key=lambda other: config.flops(other, 1, 1), default=None)
 
 
 def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:

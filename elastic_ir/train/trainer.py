@@ -16,14 +16,16 @@ from elastic_ir.elastic import ElasticConfig, Tokens, load_checkpoint, save_chec
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
+from elastic_ir.train.curves import draw
 from elastic_ir.train.denser import DenserObjective
 from elastic_ir.train.ranker import RankerObjective
 from elastic_ir.train.recipe import Recipe, identity
+from elastic_ir.train.relation import RelationObjective
 from elastic_ir.train.sampling import strategy
 
 logger = logging.getLogger(__name__)
 
-STATE, LOG = "state.safetensors", "log.jsonl"
+STATE, LOG, CURVES = "state.safetensors", "log.jsonl", "losses.png"
 
 
 class Objective(Protocol):
@@ -42,6 +44,7 @@ class Objective(Protocol):
 
 
 OBJECTIVES: dict[str, Callable[[Recipe, Checkpoint], Objective]] = {
+    "encoder": RelationObjective,
     "denser": DenserObjective,
     "ranker": RankerObjective,
 }
@@ -129,6 +132,7 @@ class _Run:
         self._log(losses, time.perf_counter() - started)
         if self.step % recipe.save_every == 0 or self.step == recipe.steps:
             self._save_state()
+            draw(self.output / LOG, self.output / CURVES)
         return losses
 
     def finish(self) -> Path:

@@ -17,8 +17,9 @@ from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
 from elastic_ir.train.data import Lists, TextPool
+from elastic_ir.train.losses import relation_loss
 from elastic_ir.train.recipe import Sampling, TextStream
-from elastic_ir.train.sampling import strategy
+from elastic_ir.train.sampling import nearest_larger, strategy
 from elastic_ir.train.trainer import schedule
 
 SENTENCES = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea", "cat and dog"]
@@ -203,6 +204,48 @@ def test_runs_may_share_the_teachers_vectors(bert_folder: Path, texts: Path, tmp
     train(denser_recipe(bert_folder, texts, tmp_path / "run", teacher_cache=str(tmp_path / "cache"), steps=2))
     assert list((tmp_path / "cache").glob("teacher-*/000000.npy"))
     assert not list((tmp_path / "run").glob("teacher-*"))
+
+
+def test_an_encoder_learns_the_teachers_relations(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    options = {"kind": "encoder", "relation_heads": 4, "sampling": sampling, "steps": 40, "learning_rate": 5e-3}
+    folder = train(denser_recipe(bert_folder, texts, tmp_path / "run", **options))
+    log = [json.loads(line)["losses"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[0]["w1.00-d4"] == pytest.approx(0, abs=1e-6)  # full size starts as the teacher
+    assert log[-1]["w0.50-d2"] < 0.5 * log[0]["w0.50-d2"]
+    assert (tmp_path / "run" / "losses.png").read_bytes().startswith(b"\x89PNG")
+    config = load_checkpoint(folder).config
+    assert config.denser is None
+    assert set(config.trained) == {"w0.50-d2", "w1.00-d4"}
+    with pytest.raises(ConfigError, match="relation_heads 3 does not divide"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "odd", **options | {"relation_heads": 3}))
+
+
+def test_relations_ignore_padding_and_how_heads_are_split() -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(3, 2, 4, 5, 6, generator=generator)
+    student = torch.randn(3, 2, 2, 5, 6, generator=generator)
+    lengths = torch.tensor([5, 3])
+    loss = relation_loss(student, teacher, lengths, heads=3)
+    assert loss > 0
+    assert relation_loss(teacher, teacher, lengths, heads=3) == 0
+    student[:, 1, :, 3:] = 100.0
+    assert torch.allclose(relation_loss(student, teacher, lengths, heads=3), loss)
+
+
+def test_the_nearest_larger_subnet_teaches(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    config = load_checkpoint(bert_folder).config
+    full, middle, narrow, small = (Subnet.parse(s) for s in ("w1.00-d4", "w1.00-d2", "w0.50-d4", "w0.50-d2"))
+    assert nearest_larger(small, [full, middle, narrow], config) == middle
+    assert nearest_larger(narrow, [full, middle], config) == full
+    assert nearest_larger(Subnet(0.5, 3), [full, middle], config) == full
+    assert nearest_larger(full, [], config) is None
+    sampling = {"strategy": "fixed", "subnets": [str(middle), str(small)], "taught_by": "nearest"}
+    options = {"sampling": sampling, "steps": 30, "learning_rate": 5e-3}
+    folder = train(denser_recipe(bert_folder, texts, tmp_path / "run", **options))
+    other = train(denser_recipe(bert_folder, texts, tmp_path / "full", **options | {"sampling": sampling | {
+        "taught_by": "full"}}))  # fmt: skip
+    assert distance(folder, bert_folder, small) != distance(other, bert_folder, small)
 
 
 def test_strategies(bert_folder: Path) -> None:
