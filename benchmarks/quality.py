@@ -40,7 +40,7 @@ def measure(collection: str, chosen: list[str], output: Path, ready: bool) -> di
     """Figures of every row on one collection; ``ready`` leaves out rows without a finished run."""
     folder = str(data_folder() / "collections" / collection)
     dataset = load(folder)
-    index = None if ready else _index(folder)
+    index = None if ready else index_of(folder)
     runs, latency = {}, {}
     for row, (pipeline, level) in rows(chosen).items():
         path = output / f"{collection}.{row.replace(' ', '-')}.trec"
@@ -54,7 +54,8 @@ def measure(collection: str, chosen: list[str], output: Path, ready: bool) -> di
     return {row: {**result.means[row], "latency_ms": latency[row]} for row in runs}
 
 
-def _index(folder: str) -> Path:
+def index_of(folder: str) -> Path:
+    """Path of the index of a collection that pipelines/dense.yaml builds, built if it is not there."""
     dense = read_config(PIPELINES / "dense.yaml").model_dump(mode="json") | {"dataset": folder}
     with Pipeline.from_config(dense) as opened:
         return opened.index_path
