@@ -14,20 +14,19 @@ from elastic_ir.datasets import load
 from elastic_ir.evaluate import evaluate, read_run
 from elastic_ir.records import in_run_order
 from elastic_ir.rerank import ElasticRanker, Plan, Step
+from elastic_ir.subnet import Subnet
 
 CANDIDATES = 100
 
 
-def rows(ranker: ElasticRanker) -> dict[str, tuple[float, Plan]]:
-    """Row of the table -> (width, plan for 100 candidates)."""
+def rows(ranker: ElasticRanker) -> dict[str, Plan]:
+    """Row of the table -> plan for 100 candidates."""
     last = ranker.config.num_layers
-    table: dict[str, tuple[float, Plan]] = {"full": (1.0, (Step(CANDIDATES, last),))}
-    table |= {f"budget {share:.0%}": (1.0, ranker.plan(share, CANDIDATES)) for share in (0.5, 0.25, 0.1)}
-    table |= {f"w1.00-d{depth}": (1.0, (Step(CANDIDATES, depth),)) for depth in ranker.config.exits if depth < last}
-    table |= {
-        f"w0.50-d{depth}": (0.5, (Step(CANDIDATES, depth),)) for depth in (6, last) if depth in ranker.config.exits
-    }
-    return table
+    table: dict[str, Plan] = {"full": (Step(CANDIDATES, ranker.config.full),)}
+    table |= {f"budget {share:.0%}": ranker.plan(share, CANDIDATES) for share in (0.5, 0.25, 0.1)}
+    subnets = {Subnet(1.0, depth) for depth in ranker.config.exits if depth < last}
+    subnets |= {Subnet(0.5, depth) for depth in ranker.config.exits}
+    return table | {str(subnet): (Step(CANDIDATES, subnet),) for subnet in sorted(subnets, reverse=True)}
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
     ranker = ElasticRanker.from_pretrained(arguments.model)
     tokens = {d.doc_id: ids for d in dataset.documents() for ids in ranker.tokens.ids([d.contents], 512)}
     runs, seconds = {"BM25": bm25}, {"BM25": 0.0}
-    for row, (width, plan) in rows(ranker).items():
+    for row, plan in rows(ranker).items():
         if arguments.rows and row not in arguments.rows:
             continue
         started = time.perf_counter()
@@ -53,7 +52,7 @@ def main() -> None:
             doc_ids = [doc_id for doc_id, _ in in_run_order(bm25[query_id])]
             steps = tuple(step._replace(candidates=min(step.candidates, len(doc_ids))) for step in plan)
             scored = ranker.score_candidates(
-                text, [tokens[doc_id] for doc_id in doc_ids], width, steps, precision=arguments.precision
+                text, [tokens[doc_id] for doc_id in doc_ids], steps, precision=arguments.precision
             )
             runs[row][query_id] = dict(zip(doc_ids, scored.final().tolist(), strict=True))
         seconds[row] = time.perf_counter() - started

@@ -46,7 +46,7 @@ def main() -> None:
             best = np.argsort(-found[row])[:CANDIDATES]
             head = [Hit(doc_ids[i], float(found[row, i])) for i in best]
             tokens = ranker.tokens.ids([dev.documents[hit.doc_id] for hit in head], 510)
-            scores = ranker.score_candidates(dev.queries[query_id], tokens, 1.0, plan, precision="auto").scores
+            scores = ranker.score_candidates(dev.queries[query_id], tokens, plan, precision="auto").scores
             for weight in WEIGHTS:
                 both = scores + np.array(prior(head, weight) or 0.0)
                 runs[f"{weight:g}"][query_id] = {hit.doc_id: float(s) for hit, s in zip(head, both, strict=True)}

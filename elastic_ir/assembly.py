@@ -20,7 +20,6 @@ from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
 from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
-from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +72,10 @@ class Parts(NamedTuple):
         if level.subnet is not None and self.denser is not None:
             total += self.denser.flops(level.subnet, QUERY_TOKENS, QUERY_TOKENS)
         if level.rerank is not None and self.ranker is not None:
-            full, settings = self.ranker.config.num_layers, level.rerank
-            steps = self.ranker.plan(settings.budget, settings.candidates, Subnet(settings.width, full))
-            total += self.ranker.flops(steps, settings.width, PAIR_TOKENS)
+            settings = level.rerank
+            last = self.ranker.config.deepest(settings.width)
+            steps = self.ranker.plan(settings.budget, settings.candidates, last)
+            total += self.ranker.flops(steps, PAIR_TOKENS)
         return total
 
     def close(self) -> None:

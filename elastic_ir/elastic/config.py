@@ -58,6 +58,11 @@ class ElasticConfig(BaseModel):
         """The whole model."""
         return Subnet(1.0, self.num_layers)
 
+    def deepest(self, width: float) -> Subnet:
+        """The deepest sub-network of ``width`` that was trained, or the one of all layers if none is named."""
+        named = [subnet for subnet in map(Subnet.parse, self.trained) if subnet.width == width]
+        return max(named, key=lambda subnet: subnet.depth, default=Subnet(width, self.num_layers))
+
     def resolve(self, subnet: Subnet | None) -> Subnet:
         """``subnet``, or the full model for None.
 

@@ -1,17 +1,20 @@
-"""The depth budget: how many candidates run how deep."""
+"""The depth budget: how many candidates run how far."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from elastic_ir.errors import InputError
+from elastic_ir.subnet import Subnet
+
+_SLACK = 1e-6
 
 
 class Step(NamedTuple):
-    """The best ``candidates`` of the step before (the retriever's first ones, in the first step) run to ``depth``."""
+    """The best ``candidates`` of the step before (the retriever's first ones, in the first step) run ``subnet``."""
 
     candidates: int
-    depth: int
+    subnet: Subnet
 
 
 Plan = tuple[Step, ...]
@@ -23,46 +26,53 @@ def check_budget(budget: float) -> None:
         raise InputError(f"budget {budget} is out of range; wanted a share of the full candidate-layers in (0, 1]")
 
 
-def plan(budget: float, candidates: int, exits: tuple[int, ...], screen: int | None = None) -> Plan:
-    """Two steps within a share of the full candidate-layers.
+def candidate_layers(subnet: Subnet) -> float:
+    """What one candidate costs: a layer at width w counts w."""
+    return subnet.width * subnet.depth
 
-    Half of the budget screens candidates, in retriever order, at a shallow exit; the rest takes the
-    best of them to the end on carried hidden states. What one half cannot use goes to the other.
+
+def plan(layers: float, candidates: int, screen: Subnet, last: Subnet, *, carried: bool = False) -> Plan:
+    """Two steps within a budget.
+
+    Half of the budget screens candidates, in retriever order, by a cheap sub-network; the rest takes the best of
+    them through ``last``. What one half cannot use goes to the other, and a budget that suffices for all
+    of them through ``last`` screens none.
 
     Args:
-        budget: share of ``candidates * exits[-1]`` layers that may run, in (0, 1].
+        layers: candidate-layers that may run.
         candidates: how many there are.
-        exits: depths that have a score head, ascending.
-        screen: depth of the first step, one of ``exits``; None means the shallowest.
+        screen: sub-network of the first step.
+        last: sub-network of the last step; no screening where it is ``screen`` or costs no more.
+        carried: the last step goes on from the states of the first, instead of from the text.
 
     Returns:
-        At most two steps. Both counts never fall as the budget rises, the layers run never exceed the
-        budget, and a budget of 1 takes every candidate to the end. At least one candidate is screened.
+        At most two steps. The candidates that reach a step never get fewer as the budget rises, and the layers run
+        never exceed it but for the one candidate that is always scored.
 
     Raises:
-        InputError: if the budget is outside (0, 1] or ``screen`` is not an exit.
+        InputError: if ``layers`` is not above 0.
     """
-    check_budget(budget)
-    first, last = exits[0] if screen is None else screen, exits[-1]
-    if first not in exits:
-        raise InputError(f"no exit after layer {first}; known: {', '.join(map(str, exits))}")
+    if not layers > 0:
+        raise InputError(f"{layers} candidate-layers is out of range; wanted more than 0")
+    first, whole = candidate_layers(screen), candidate_layers(last)
     if candidates < 1:
         return ()
-    layers = int(budget * candidates * last + 1e-6)
-    if first == last:
-        return (Step(max(1, layers // last), last),)
-    half, further = layers // 2, last - first
-    screened = min(candidates, max(1, max(half, layers - candidates * further) // first))
-    left = min(max(half, layers - candidates * first), max(0, layers - screened * first))
-    finished = min(screened, left // further)
-    steps = (Step(screened, first), Step(finished, last))
+    if first >= whole or layers + _SLACK >= candidates * whole:
+        return (Step(min(candidates, max(1, int((layers + _SLACK) / whole))), last),)
+    further = whole - first if carried else whole
+    half = layers / 2
+    screened = min(candidates, max(1, int((max(half, layers - candidates * further) + _SLACK) / first)))
+    left = min(max(half, layers - candidates * first), layers - screened * first)
+    finished = min(screened, max(0, int((left + _SLACK) / further)))
+    steps = (Step(screened, screen), Step(finished, last))
     return steps if finished else steps[:1]
 
 
-def cost(steps: Plan) -> int:
-    """Candidate-layers that ``steps`` runs, states carried from one to the next."""
-    done, total = 0, 0
+def cost(steps: Plan, *, carried: bool = False) -> float:
+    """Candidate-layers that ``steps`` run; ``carried`` steps go on from the states of the one before."""
+    done, total = 0.0, 0.0
     for step in steps:
-        total += step.candidates * (step.depth - done)
-        done = step.depth
+        whole = candidate_layers(step.subnet)
+        total += step.candidates * (whole - done)
+        done = whole if carried else 0.0
     return total

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Storage, fill, upload
-from elastic_ir.elastic.model import padding_bias
+from elastic_ir.elastic.model import OwnVectors, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
@@ -31,7 +31,8 @@ class RankerSettings(BaseModel):
         max_length: tokens of a pair, special tokens included.
         max_query_length: tokens kept of the query.
         max_passages: windows scored of a longer document; its score is the best window's.
-        screen: exit of the first step of a plan; None means the shallowest.
+        screen: sub-network of the first step of a plan, such as ``w0.50-d2``; None means the shallowest exit at the
+            width of the last step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,33 +40,33 @@ class RankerSettings(BaseModel):
     max_length: int = Field(default=512, ge=16)
     max_query_length: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1)
-    screen: int | None = None
+    screen: str | None = None
 
 
 class Scored(NamedTuple):
     """What a plan gave.
 
-    ``scores`` ``[N]`` float32 raw (NaN where none ran), ``depths`` ``[N]`` layers each was made at (0 where none
-    ran), ``stopped`` True when the plan was not run to its end.
+    ``scores`` ``[N]`` float32 raw (NaN where none ran), ``steps`` ``[N]`` the last step that scored each (counted from
+    1; 0 where none did), ``stopped`` True when the plan was not run to its end.
     """
 
     scores: NDArray[np.float32]
-    depths: NDArray[np.int32]
+    steps: NDArray[np.int32]
     stopped: bool = False
 
     def order(self) -> NDArray[np.int64]:
-        """Rows, best first: deeper tiers above; within one by score; unscored ones last, in the order given."""
+        """Rows, best first: later steps above; within one by score; unscored ones last, in the order given."""
         rows = np.arange(len(self.scores))
-        return np.lexsort((rows, -np.nan_to_num(self.scores), -self.depths))
+        return np.lexsort((rows, -np.nan_to_num(self.scores), -self.steps))
 
     def final(self) -> NDArray[np.float32]:
-        """Scores ``[N]``, distinct, in ``order()`` when descending: shallower tiers are moved below deeper ones."""
+        """Scores ``[N]``, distinct, in ``order()`` when descending: earlier steps are moved below later ones."""
         result = np.nan_to_num(self.scores).astype(np.float32)
-        bound, depth = np.float32(np.inf), -1
+        bound, step = np.float32(np.inf), -1
         shift = np.float32(0)
         for row in self.order():
-            if self.depths[row] != depth:
-                depth = self.depths[row]
+            if self.steps[row] != step:
+                step = self.steps[row]
                 shift = np.float32(min(0.0, float(bound) - float(result[row]) - 1)) if np.isfinite(bound) else shift
             bound = min(result[row] + shift, np.nextafter(bound, np.float32(-np.inf)))
             result[row] = bound
@@ -154,20 +155,20 @@ class ElasticRanker:
             precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
 
         Returns:
-            ``[N]`` float32, distinct; descending is the final order: candidates that went deeper stay above.
+            ``[N]`` float32, distinct; descending is the final order: candidates that went further stay above.
 
         Raises:
             SubnetError: if there is no exit at this depth. InputError: for a bad budget.
         """
         subnet = self.config.resolve(subnet)
-        steps: Plan = (Step(len(documents), subnet.depth),)
+        steps: Plan = (Step(len(documents), subnet),)
         if budget is not None:
             steps = self.plan(budget, len(documents), subnet)
         candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
-        return self.score_candidates(query, candidates, subnet.width, steps, precision=precision).final()
+        return self.score_candidates(query, candidates, steps, precision=precision).final()
 
     def plan(self, budget: float, candidates: int, subnet: Subnet | None = None) -> Plan:
-        """The plan for ``candidates`` at the width of ``subnet``, down to its depth (None: the full model).
+        """The plan for ``candidates`` that ends at ``subnet`` (None: the full model).
 
         The budget is a share of what ``candidates`` cost in the full model; a layer at width w costs w, so a
         narrow subnet may finish them all for less. Windows of a long document count as one candidate.
@@ -175,20 +176,28 @@ class ElasticRanker:
         Raises:
             InputError: if the budget is outside (0, 1].
         """
-        subnet = self.config.resolve(subnet)
+        last = self.config.resolve(subnet)
         check_budget(budget)
-        exits = tuple(depth for depth in self.config.exits if depth <= subnet.depth)
-        share = min(1.0, budget * self.config.num_layers / (subnet.width * subnet.depth))
-        screen = self.settings.screen if self.settings.screen in exits else None
-        return plan(share, candidates, exits, screen)
+        screen = Subnet(last.width, self.config.exits[0])
+        if self.settings.screen is not None:
+            screen = self.config.resolve(Subnet.parse(self.settings.screen))
+        layers = budget * candidates * self.config.num_layers
+        return plan(layers, candidates, screen, last, carried=self._carries(screen, last)) if candidates else ()
 
-    def flops(self, steps: Plan, width: float, length: int) -> float:
-        """Floating-point operations of ``steps`` at ``width``, for pairs of ``length`` tokens."""
+    def _carries(self, before: Subnet, after: Subnet) -> bool:
+        """Whether ``after`` can go on from the states of ``before``: the same layers so far, at the same width."""
+        encoder, same = self.model.encoder, before.width == after.width and before.depth < after.depth
+        shared = encoder.own_vectors(before) is None and encoder.own_vectors(after) is None
+        return self.config.depth_rule == "prefix" and same and shared
+
+    def flops(self, steps: Plan, length: int) -> float:
+        """Floating-point operations of ``steps``, for pairs of ``length`` tokens."""
         total, done = 0.0, 0
-        for step in steps:
-            read = 1 if step is steps[-1] else None
-            total += step.candidates * self.config.flops(Subnet(width, step.depth - done), length, length, read)
-            done = step.depth
+        for number, (candidates, subnet) in enumerate(steps):
+            carries = number + 1 < len(steps) and self._carries(subnet, steps[number + 1].subnet)
+            run = Subnet(subnet.width, subnet.depth - done)
+            total += candidates * self.config.flops(run, length, length, None if carries else 1)
+            done = subnet.depth if carries else 0
         return total
 
     @torch.inference_mode()
@@ -196,7 +205,6 @@ class ElasticRanker:
         self,
         query: str,
         candidates: Sequence[Sequence[int]],
-        width: float,
         steps: Plan,
         *,
         prior: Sequence[float] | None = None,
@@ -205,13 +213,12 @@ class ElasticRanker:
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> Scored:
-        """Raw scores and their depths.
+        """Raw scores, and the step of the plan that each was made in.
 
         Args:
             query: the question; a blank one raises.
             candidates: token ids of each document without special tokens, in retriever order.
-            width: of every layer.
-            steps: the plan.
+            steps: the plan; a step whose subnet can go on from the states of the one before does.
             prior: added to every score of its candidate ``[N]``, e.g. weighted scores of the retriever; None adds
                 nothing.
             precision: number format of the matrix products.
@@ -227,7 +234,8 @@ class ElasticRanker:
         first = self.tokens.ids([query], min(self.settings.max_query_length, self.max_length // 2))[0]
         for number, step in enumerate(steps):
             rows = rows[: step.candidates]
-            last = number == len(steps) - 1
+            going_on = number + 1 < len(steps)
+            keep = going_on and self._carries(step.subnet, steps[number + 1].subnet)
             for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
                 if not _take(turn, stop):
                     return scored._replace(stopped=True)
@@ -235,20 +243,20 @@ class ElasticRanker:
                     pairs = [
                         p for row in chunk for p in carried.pop(row, None) or self._pairs(row, first, candidates[row])
                     ]
-                    scores = self._advance(pairs, width, step.depth, precision, batch_tokens, keep=not last)
+                    scores = self._advance(pairs, step.subnet, precision, batch_tokens, keep=keep)
                 finally:
                     if turn is not None:
                         turn.release()
                 for pair, score in zip(pairs, scores, strict=True):
                     score += 0.0 if prior is None else prior[pair.row]
-                    if scored.depths[pair.row] < step.depth or score > scored.scores[pair.row]:
-                        scored.scores[pair.row], scored.depths[pair.row] = score, step.depth
-                    if not last:
+                    if scored.steps[pair.row] <= number or score > scored.scores[pair.row]:
+                        scored.scores[pair.row], scored.steps[pair.row] = score, number + 1
+                    if keep:
                         carried.setdefault(pair.row, []).append(pair)
             rows.sort(key=lambda row: (-scored.scores[row], row))
-            if not last:
-                going_on = set(rows[: steps[number + 1].candidates])
-                carried = {row: pairs for row, pairs in carried.items() if row in going_on}
+            if keep:
+                chosen = set(rows[: steps[number + 1].candidates])
+                carried = {row: pairs for row, pairs in carried.items() if row in chosen}
         return scored
 
     def _pairs(self, row: int, query: list[int], document: Sequence[int]) -> list[_Pair]:
@@ -258,27 +266,28 @@ class ElasticRanker:
         return [_Pair(row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
 
     def _advance(
-        self, pairs: list[_Pair], width: float, depth: int, precision: Precision, batch_tokens: int, *, keep: bool
+        self, pairs: list[_Pair], subnet: Subnet, precision: Precision, batch_tokens: int, *, keep: bool
     ) -> NDArray[np.float32]:
-        """Carry ``pairs`` on to ``depth`` and score them there ``[pairs]``; ``keep`` keeps their states for more."""
+        """Carry ``pairs`` on to the end of ``subnet`` and score them ``[pairs]``; ``keep`` keeps their states."""
         scores = np.empty(len(pairs), np.float32)
         encoder, device = self.model.encoder, self.model.encoder.device
+        own = encoder.own_vectors(subnet)
         for group in by_token_budget([len(pair.ids) for pair in pairs], min(batch_tokens, BATCH_TOKENS)):
             chosen = [pairs[i] for i in group]
             batch = self.tokens.pad([p.ids for p in chosen], [p.first_length for p in chosen]).to(device)
             with autocast(device, precision):
-                x = self._states(chosen, batch)
+                x = self._states(chosen, batch, own)
                 bias = padding_bias(batch, encoder.dtype)
-                layers = list(range(chosen[0].depth, depth))
-                x = encoder.run_layers(x, bias, layers, width, positions=None if keep else 1)
-                scores[group] = self.model.heads[str(depth)](x).float().cpu().numpy()
+                layers = self.config.layers(subnet.depth)[chosen[0].done :]
+                x = encoder.run_layers(x, bias, layers, subnet.width, own, positions=None if keep else 1)
+                scores[group] = self.model.heads[str(subnet.depth)](x).float().cpu().numpy()
             for i, pair in enumerate(chosen):
-                pair.depth, pair.state = depth, x[i, : len(pair.ids)].clone() if keep else None
+                pair.done, pair.state = (subnet.depth, x[i, : len(pair.ids)].clone()) if keep else (0, None)
         return scores
 
-    def _states(self, pairs: list[_Pair], batch: TokenBatch) -> Tensor:
+    def _states(self, pairs: list[_Pair], batch: TokenBatch, own: OwnVectors | None) -> Tensor:
         if pairs[0].state is None:
-            return self.model.encoder.embed(batch)
+            return self.model.encoder.embed(batch, own)
         return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
 
 
@@ -296,13 +305,13 @@ def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
 
 
 class _Pair:
-    """One window of one candidate with the query, and how far it has come."""
+    """One window of one candidate with the query, and the state it carries after ``done`` layers."""
 
-    __slots__ = ("depth", "first_length", "ids", "row", "state")
+    __slots__ = ("done", "first_length", "ids", "row", "state")
 
     def __init__(self, row: int, ids: list[int], first_length: int) -> None:
         self.row, self.ids, self.first_length = row, ids, first_length
-        self.depth, self.state = 0, None  # type: tuple[int, Tensor | None]
+        self.done, self.state = 0, None  # type: tuple[int, Tensor | None]
 
 
 def _chunks(rows: list[int], size: Callable[[int], int], budget: int) -> Iterator[list[int]]:

@@ -14,7 +14,6 @@ from elastic_ir.level import RerankLevel
 from elastic_ir.records import Degradation, Hit, Ranking
 from elastic_ir.rerank.ranker import ElasticRanker
 from elastic_ir.stage import SearchContext, Stage
-from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +58,12 @@ class Rerank(Stage):
         head, tail = ranking.hits[: settings.candidates], ranking.hits[settings.candidates :]
         if not head:
             return ranking
+        plan = self.ranker.plan(settings.budget, len(head), self.ranker.config.deepest(settings.width))
         try:
             scored = self.ranker.score_candidates(
                 ranking.query.text,
                 self.tokens_of([hit.doc_id for hit in head]),
-                settings.width,
-                self.ranker.plan(settings.budget, len(head), Subnet(settings.width, self.ranker.config.num_layers)),
+                plan,
                 prior=prior(head, self.retriever_weight),
                 precision=self.precision,
                 stop=lambda: context.expired,
@@ -75,16 +74,17 @@ class Rerank(Stage):
         except Exception as exc:
             logger.warning("reranker failed, retriever order kept: %s", exc)
             return _degraded(ranking, Degradation("ranker_down", self.name, str(exc)))
-        if not np.isfinite(scored.scores[scored.depths > 0]).all():
+        if not np.isfinite(scored.scores[scored.steps > 0]).all():
             return _degraded(ranking, Degradation("ranker_down", self.name, "a score is not finite"))
-        if not (scored.depths > 0).any():
+        if not (scored.steps > 0).any():
             return _degraded(ranking, Degradation("deadline", self.name, f"none of {len(head)} candidates scored"))
         final = scored.final()
         hits = [head[row]._replace(score=float(final[row])) for row in scored.order()]
         reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
         if scored.stopped:
-            deep, done = int(scored.depths.max()), int((scored.depths == scored.depths.max()).sum())
-            detail = f"stopped with {done} of {len(head)} candidates at layer {deep}"
+            furthest = int(scored.steps.max())
+            done = int((scored.steps == furthest).sum())
+            detail = f"stopped with {done} of {len(head)} candidates scored by {plan[furthest - 1].subnet}"
             return _degraded(reranked, Degradation("deadline", self.name, detail))
         return reranked
 

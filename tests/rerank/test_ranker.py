@@ -59,21 +59,45 @@ def test_scores_are_distinct_and_ordered_as_scored_alone(ranker: ElasticRanker, 
 def test_carried_states_score_as_from_scratch(ranker: ElasticRanker, batch_tokens: int) -> None:
     ids = ranker.tokens.ids(DOCUMENTS, 30)
     steps = ranker.plan(0.5, len(DOCUMENTS))
-    scored = ranker.score_candidates(QUERY, ids, 1.0, steps, batch_tokens=batch_tokens)
-    for depth in (1, 4):
-        rows = scored.depths == depth
-        assert np.abs(scored.scores[rows] - alone(ranker, depth)[rows]).max() <= 1e-5
-    assert (scored.depths == 4).sum() == steps[1].candidates
+    scored = ranker.score_candidates(QUERY, ids, steps, batch_tokens=batch_tokens)
+    for number, (_, subnet) in enumerate(steps):
+        rows = scored.steps == number + 1
+        assert rows.any()
+        assert np.abs(scored.scores[rows] - alone(ranker, subnet.depth)[rows]).max() <= 1e-5
+    assert (scored.steps == 2).sum() == steps[1].candidates
+
+
+@pytest.mark.parametrize("rule", ["prefix", "spaced"])
+def test_recomputed_layers_score_as_from_scratch(ranker: ElasticRanker, rule: str) -> None:
+    config = ranker.config.model_copy(update={"depth_rule": rule, "own": ("w0.50-d2",)})
+    model = ElasticScorer(config)
+    missing = model.load_state_dict(ranker.model.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("encoder.own.") for name in missing)
+    own = model.encoder.own_vectors(Subnet(0.5, 2))
+    assert own is not None
+    own.start_from(model.encoder)
+    with torch.no_grad():
+        own.embedding_shift += 0.1
+    other = ElasticRanker(model, ranker.tokens, ranker.settings.model_copy(update={"screen": "w0.50-d2"}))
+    ids = other.tokens.ids(DOCUMENTS, 30)
+    steps = other.plan(0.5, len(DOCUMENTS))
+    assert [str(step.subnet) for step in steps] == ["w0.50-d2", "w1.00-d4"]
+    scored = other.score_candidates(QUERY, ids, steps)
+    for number, (_, subnet) in enumerate(steps):
+        rows = scored.steps == number + 1
+        assert np.abs(scored.scores[rows] - alone(other, subnet.depth, subnet.width)[rows]).max() <= 1e-5
+    first, last = (other.config.flops(step.subnet, 20, 20, 1) for step in steps)
+    assert other.flops(steps, 20) == pytest.approx(steps[0].candidates * first + steps[1].candidates * last)
 
 
 def test_deeper_candidates_stay_above(ranker: ElasticRanker) -> None:
     ids = ranker.tokens.ids(DOCUMENTS, 30)
-    scored = ranker.score_candidates(QUERY, ids, 1.0, ranker.plan(0.3, len(DOCUMENTS)))
+    scored = ranker.score_candidates(QUERY, ids, ranker.plan(0.3, len(DOCUMENTS)))
     final = scored.final()
     assert list(np.argsort(-final)) == list(scored.order())
-    depths = scored.depths[np.argsort(-final)]
-    assert list(depths) == sorted(depths, reverse=True)
-    unscored = [row for row in scored.order() if scored.depths[row] == 0]
+    steps = scored.steps[np.argsort(-final)]
+    assert list(steps) == sorted(steps, reverse=True)
+    unscored = [row for row in scored.order() if scored.steps[row] == 0]
     assert unscored == sorted(unscored)
 
 
@@ -91,15 +115,15 @@ def test_a_long_document_is_scored_by_its_best_window(ranker: ElasticRanker) -> 
     windows = [ids[0][start : start + room] for start in range(0, len(ids[0]), room)]
     assert len(windows) == 2
     full = ranker.plan(1.0, 1)
-    best = max(ranker.score_candidates(QUERY, [window], 1.0, full).scores[0] for window in windows)
-    assert ranker.score_candidates(QUERY, ids, 1.0, full).scores[0] == pytest.approx(best, abs=1e-5)
+    best = max(ranker.score_candidates(QUERY, [window], full).scores[0] for window in windows)
+    assert ranker.score_candidates(QUERY, ids, full).scores[0] == pytest.approx(best, abs=1e-5)
 
 
 def test_stopping_returns_the_best_order_so_far(ranker: ElasticRanker) -> None:
     asked = iter([False, False, True])
     ids = ranker.tokens.ids(DOCUMENTS, 30)
-    scored = ranker.score_candidates(QUERY, ids, 1.0, ranker.plan(1.0, 8), batch_tokens=24, stop=lambda: next(asked))
-    assert 0 < (scored.depths > 0).sum() < len(DOCUMENTS)
+    scored = ranker.score_candidates(QUERY, ids, ranker.plan(1.0, 8), batch_tokens=24, stop=lambda: next(asked))
+    assert 0 < (scored.steps > 0).sum() < len(DOCUMENTS)
     assert sorted(scored.order()) == list(range(8))
 
 
