@@ -47,6 +47,12 @@ class ElasticScorer(nn.Module):
         scores: Tensor = self.heads[str(subnet.depth)](self.encoder(batch, subnet, positions=1))
         return scores
 
+    def used_by(self, subnet: Subnet) -> set[str]:
+        """Names of the parameters that ``subnet`` reads, in part or whole."""
+        encoder = {f"encoder.{name}" for name in self.encoder.used_by(subnet)}
+        head = f"heads.{subnet.depth}."
+        return encoder | {name for name, _ in self.named_parameters() if name.startswith(head)}
+
     def at_every_exit(self, batch: TokenBatch, width: float, depth: int) -> dict[int, Tensor]:
         """Depth -> scores ``[B]`` of every exit down to ``depth``, in one pass at ``width``."""
         x, bias = self.encoder.embed(batch), padding_bias(batch, self.encoder.dtype)

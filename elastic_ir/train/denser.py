@@ -17,14 +17,22 @@ from elastic_ir.dense import DenserSettings, ElasticDenser, denser_settings, poo
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
 from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
 from elastic_ir.elastic.importance import sort_by_importance
-from elastic_ir.elastic.model import padding_bias
 from elastic_ir.errors import ConfigError
 from elastic_ir.progress import track
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.data import TextStreams
-from elastic_ir.train.losses import cosine_loss, hidden_loss, similarity_loss
+from elastic_ir.train.losses import cosine_loss, similarity_loss
 from elastic_ir.train.recipe import Recipe
-from elastic_ir.train.sampling import nearest_larger, subnets
+from elastic_ir.train.sampling import nearest_larger
+from elastic_ir.train.student import (
+    States,
+    hidden_states,
+    last,
+    load_start,
+    start_own_vectors,
+    states_loss,
+    with_own_vectors,
+)
 
 _CHUNK = 8192
 """Texts whose teacher vectors are written together."""
@@ -56,13 +64,8 @@ class DenserObjective:
         self.settings = denser_settings(teacher, given | recipe.denser.model_dump(exclude_unset=True))
         start = teacher if recipe.start is None else load_checkpoint(recipe.start)
         config = start.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
-        if recipe.own_vectors:
-            smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
-            config = config.model_copy(update={"own": tuple(smaller)})
-        self.student = ElasticLM(config)
-        self._missing = self.student.load_state_dict(start.state, strict=False).missing_keys
-        if any(not name.startswith("own.") for name in self._missing):
-            raise ConfigError(f"{start.name} lacks the weights {self._missing[:3]}; wanted an encoder to start from")
+        self.student = ElasticLM(with_own_vectors(config, recipe))
+        self._missing = load_start(self.student, start)
         self._sequences = [pool.sequences(_prompts(self.settings)) for pool in self._texts.pools]
         encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
         asked = [pool.sequences(_prompts(taught_by)) for pool in self._texts.pools]
@@ -74,9 +77,6 @@ class DenserObjective:
             running = stream.teach_states
             self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
         self._teacher = encoder.model.requires_grad_(False)
-        for name in recipe.keep:
-            for used in self.student.used_by(config.resolve(Subnet.parse(name))):
-                self.student.get_parameter(used).requires_grad_(False)
 
     @property
     def config(self) -> ElasticConfig:
@@ -93,10 +93,7 @@ class DenserObjective:
         if self.recipe.start is None:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
             sort_by_importance(self.student, batches)
-        for name in self.config.own:
-            own = self.student.own_vectors(Subnet.parse(name))
-            if own is not None and any(missing.startswith("own.") for missing in self._missing):
-                own.start_from(self.student)
+        start_own_vectors(self.student, self._missing)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the teacher to where it will compute, in the streams whose vectors are not ready."""
@@ -116,23 +113,23 @@ class DenserObjective:
         """
         rows, size = self.recipe.streams[batch.stream].rows, len(batch.tokens.lengths)
         full, by_nearest = self.config.full, self.recipe.sampling.taught_by == "nearest"
-        done: dict[Subnet, dict[int, Tensor]] = {}
+        done: dict[Subnet, States] = {}
         targets = batch.vectors
         if targets is None:
             with torch.no_grad():
-                done[full] = _hidden_states(self._teacher, batch.tokens, full)
-            targets = self._unit(_last(done[full]), batch.tokens)
+                done[full] = hidden_states(self._teacher, batch.tokens, full)
+            targets = self._unit(last(done[full]), batch.tokens)
         for subnet in subnets:
             count = min(rows.get(str(subnet), size), size)
             if not count:
                 continue
             tokens, wanted = _first(batch.tokens, count), targets[:count]
-            states = _hidden_states(self.student, tokens, subnet)
-            vectors = self._unit(_last(states), tokens)
+            states = hidden_states(self.student, tokens, subnet)
+            vectors = self._unit(last(states), tokens)
             loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
             teaching = nearest_larger(subnet, done, self.config)
             if teaching is not None and self.recipe.hidden_loss:
-                loss = loss + self.recipe.hidden_loss * _hidden_loss(states, done[teaching], tokens.lengths)
+                loss = loss + self.recipe.hidden_loss * states_loss(states, done[teaching], tokens.lengths)
             if subnet not in done and (by_nearest or subnet == full):
                 done[subnet] = {layer: state.detach() for layer, state in states.items()}
             yield subnet, loss
@@ -146,30 +143,6 @@ def _first(tokens: TokenBatch, count: int) -> TokenBatch:
     """The first ``count`` rows, padded no further than needed."""
     lengths = tokens.lengths[:count]
     return TokenBatch(tokens.input_ids[:count, : int(lengths.max())], lengths)
-
-
-def _hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> dict[int, Tensor]:
-    """Layer -> its states ``[B, L, H]`` float32, first to last."""
-    own = model.own_vectors(subnet)
-    x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
-    states = {}
-    for layer in model.config.layers(subnet.depth):
-        x = model.run_layers(x, bias, [layer], subnet.width, own)
-        states[layer] = x.float()
-    return states
-
-
-def _last(states: dict[int, Tensor]) -> Tensor:
-    return states[max(states)]
-
-
-def _hidden_loss(found: dict[int, Tensor], wanted: dict[int, Tensor], lengths: Tensor) -> Tensor:
-    """Mean over the layers found, on the rows that both have."""
-    rows = min(len(_last(found)), len(_last(wanted)))
-    length = int(lengths[:rows].max())
-    mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
-    terms = [hidden_loss(state[:rows, :length], wanted[layer][:rows, :length], mask) for layer, state in found.items()]
-    return torch.stack(terms).mean()
 
 
 def _prompts(settings: DenserSettings) -> dict[str, str]:

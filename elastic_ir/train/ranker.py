@@ -1,4 +1,4 @@
-"""The ranker's objective: every exit at every width scores as the teacher does."""
+"""The ranker's objective: every sub-network scores as the teacher does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens
-from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint, fill, load_checkpoint
 from elastic_ir.elastic.importance import measure, reorder
 from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.data import Lists
 from elastic_ir.train.losses import list_loss, score_loss
 from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.sampling import subnets
+from elastic_ir.train.student import (
+    hidden_states,
+    last,
+    load_start,
+    start_own_vectors,
+    states_loss,
+    with_own_vectors,
+)
 
 
 class PairBatch(NamedTuple):
@@ -26,28 +35,42 @@ class PairBatch(NamedTuple):
 
 
 class RankerObjective:
-    """Score regression and list KL to the teacher's scores; one pass serves all exits of a width.
+    """Score regression and list KL to the teacher's scores.
+
+    With prefix exits one pass serves all exits of a width; with spaced layers each subnet runs on its own, and the
+    teacher's hidden states are taught too.
 
     Source: On Elastic Language Models (arXiv:2311.07204), Matryoshka Re-Ranker (arXiv:2501.16302).
     """
 
-    def __init__(self, recipe: Recipe, checkpoint: Checkpoint) -> None:
-        config = checkpoint.config
-        if not config.exits:
-            raise ConfigError(f"teacher {checkpoint.name} has no score head; wanted a reranker (cross-encoder)")
-        self.recipe, self.tokens = recipe, checkpoint.tokens
+    def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
+        self._prefix = recipe.depth_rule == "prefix"
+        if not teacher.config.exits:
+            raise ConfigError(f"teacher {teacher.name} has no score head; wanted a reranker (cross-encoder)")
+        if self._prefix and recipe.own_vectors:
+            raise ConfigError("own_vectors and prefix exits exclude each other; wanted depth_rule: spaced")
+        self.recipe, self.tokens = recipe, teacher.tokens
         self.data = Lists(recipe)
-        self.teacher = ElasticScorer(config)
-        self.teacher.load_state_dict(checkpoint.state)
+        self.teacher = ElasticScorer(teacher.config)
+        fill(self.teacher, teacher)
         self.teacher.requires_grad_(False)
-        last = config.num_layers
-        exits = tuple(sorted({*recipe.exits, *config.exits}))
-        self.student = ElasticScorer(config.model_copy(update={"depth_rule": "prefix", "exits": exits}))
-        state = dict(checkpoint.state)
+        start = teacher if recipe.start is None else load_checkpoint(recipe.start)
+        config = start.config.model_copy(update={"depth_rule": recipe.depth_rule, "exits": ()})
+        exits = {*recipe.exits, *start.config.exits}
+        if not self._prefix:
+            exits |= {subnet.depth for subnet in subnets(recipe.sampling, config)}
+        settings = config.ranker or {}
+        if recipe.screen is not None:
+            settings = settings | {"screen": recipe.screen}
+        config = config.model_copy(update={"exits": tuple(sorted(exits)), "ranker": settings or None})
+        if recipe.screen is not None:
+            config.resolve(Subnet.parse(recipe.screen))
+        self.student = ElasticScorer(with_own_vectors(config, recipe))
+        state = dict(start.state)
         for depth in exits:
             for part in ("pooler.weight", "pooler.bias", "score.weight", "score.bias"):
-                state.setdefault(f"heads.{depth}.{part}", checkpoint.state[f"heads.{last}.{part}"])
-        self.student.load_state_dict(state)
+                state.setdefault(f"heads.{depth}.{part}", start.state[f"heads.{config.num_layers}.{part}"])
+        self._missing = load_start(self.student, start._replace(state=state))
 
     @property
     def config(self) -> ElasticConfig:
@@ -60,10 +83,12 @@ class RankerObjective:
         return self.tokens
 
     def prepare(self) -> None:
-        """Sort the student's heads and neurons by their influence on the full score."""
-        batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
-        head = self.student.heads[str(self.config.num_layers)]
-        reorder(self.student.encoder, measure(self.student.encoder, batches, [head] * len(batches)))
+        """Sort the student's heads and neurons by their influence on the full score (a ``start`` has them in order)."""
+        if self.recipe.start is None:
+            batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
+            head = self.student.heads[str(self.config.num_layers)]
+            reorder(self.student.encoder, measure(self.student.encoder, batches, [head] * len(batches)))
+        start_own_vectors(self.student.encoder, self._missing)
 
     def batch(self, step: int) -> PairBatch:
         """The pairs of ``step``; every list is cut to the shortest of the batch."""
@@ -83,13 +108,27 @@ class RankerObjective:
         self.teacher.to(device, dtype)
 
     def losses(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        """For each subnet the mean loss over the exits up to its depth, at its width."""
+        """The loss of each subnet, largest first; with prefix exits the mean over the exits up to its depth."""
+        return self._of_exits(batch, subnets) if self._prefix else self._of_subnets(batch, subnets)
+
+    def _of_exits(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         with torch.no_grad():
             targets = self.teacher(batch.tokens).float()
         for subnet in subnets:
             scores = self.student.at_every_exit(batch.tokens, subnet.width, subnet.depth)
-            terms = []
-            for found in (score.float() for score in scores.values()):
-                listwise = list_loss(found.view(batch.shape), targets.view(batch.shape), self.recipe.temperature)
-                terms.append(listwise + 0.5 * score_loss(found, targets))
+            terms = [self._score_loss(found.float(), targets, batch.shape) for found in scores.values()]
             yield subnet, torch.stack(terms).mean()
+
+    def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
+        tokens, full = batch.tokens, self.config.full
+        with torch.no_grad():
+            wanted = hidden_states(self.teacher.encoder, tokens, full)
+            targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()
+        for subnet in subnets:
+            states = hidden_states(self.student.encoder, tokens, subnet)
+            loss = self._score_loss(self.student.heads[str(subnet.depth)](last(states)).float(), targets, batch.shape)
+            yield subnet, loss + self.recipe.hidden_loss * states_loss(states, wanted, tokens.lengths)
+
+    def _score_loss(self, found: Tensor, targets: Tensor, shape: tuple[int, int]) -> Tensor:
+        listwise = list_loss(found.view(shape), targets.view(shape), self.recipe.temperature)
+        return listwise + 0.5 * score_loss(found, targets)

@@ -109,10 +109,13 @@ class Recipe(_Settings):
         batch: a ranker's candidate lists in a step.
         max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
-        keep: a denser's subnets that must compute what they do now: no parameter that they use is trained.
+        own_vectors: the smaller subnets have normalisation and biases of their own (not with prefix exits).
+        keep: subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
         hidden_loss: weight of the loss to the teacher's hidden states.
+        depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
+        screen: sub-network of a ranker's first step, kept in its checkpoint; None means the shallowest exit.
         relation_heads: of an encoder's relations; must divide heads times head size of every subnet.
         exits: a ranker's exit depths.
         threads: torch threads; None leaves torch's choice.
@@ -142,6 +145,8 @@ class Recipe(_Settings):
     keep: tuple[SubnetName, ...] = ()
     relation_heads: int = Field(default=12, gt=0)
     exits: tuple[int, ...] = ()
+    depth_rule: Literal["prefix", "spaced"] = "prefix"
+    screen: SubnetName | None = None
     sampling: Sampling = Sampling()
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

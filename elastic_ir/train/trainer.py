@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from elastic_ir.elastic import ElasticConfig, Tokens, load_checkpoint, save_checkpoint
+from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
@@ -32,7 +32,7 @@ class Objective(Protocol):
     """What differs between recipes."""
 
     @property
-    def student(self) -> nn.Module: ...
+    def student(self) -> ElasticLM | ElasticScorer: ...
     @property
     def config(self) -> ElasticConfig: ...
     @property
@@ -90,6 +90,9 @@ class _Run:
             self.objective.prepare()
         self.objective.place(torch.device(recipe.device), self._half)
         student = self.objective.student.to(recipe.device)
+        for name in recipe.keep:
+            for used in self.objective.student.used_by(self.objective.config.resolve(Subnet.parse(name))):
+                student.get_parameter(used).requires_grad_(False)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         matrices = [p for p in self.parameters.values() if p.dim() > 1]
         vectors = [p for p in self.parameters.values() if p.dim() == 1]

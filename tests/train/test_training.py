@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from elastic_ir.elastic import ElasticLM, load_checkpoint
+from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
@@ -85,6 +85,45 @@ def test_every_exit_of_a_ranker_learns(cross_encoder_folder: Path, lists: Path, 
     losses = [json.loads(line)["losses"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     for name in ("w1.00-d4", "w0.25-d4"):
         assert losses[-1][name] < 0.7 * losses[0][name]
+
+
+def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
+    cross_encoder_folder: Path, lists: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "kind": "ranker", "streams": [], "lists": [{"path": str(lists)}], "temperature": 1.0, "depth_rule": "spaced",
+    }  # fmt: skip
+    small, full = "w0.50-d2", "w1.00-d4"
+    first = denser_recipe(
+        cross_encoder_folder, lists, tmp_path / "first", **options, steps=40, own_vectors=True, screen=small,
+        sampling={"strategy": "fixed", "subnets": [small], "full_every": 50},
+    )  # fmt: skip
+    folder = train(first)
+    config = load_checkpoint(folder).config
+    assert (config.exits, config.own, config.depth_rule, config.ranker) == (
+        (2, 4),
+        (small,),
+        "spaced",
+        {"screen": small},
+    )
+    losses = [json.loads(line)["losses"] for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1][small] < 0.7 * losses[1][small]
+    second = denser_recipe(
+        cross_encoder_folder, lists, tmp_path / "second", **options, steps=40, start=str(folder), keep=[small],
+        sampling={"strategy": "fixed", "subnets": [full]}, learning_rate=3e-3,
+    )  # fmt: skip
+    after = load_checkpoint(train(second))
+    assert after.config.own == (small,)
+    assert set(after.config.trained) == {small, full}
+    used = ElasticScorer(after.config).used_by(Subnet.parse(small))
+    assert any(name.startswith("heads.2.") for name in used)
+    before = load_checkpoint(folder)
+    assert all(torch.equal(before.state[name], after.state[name]) for name in used)
+    losses = [json.loads(line)["losses"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1][full] < 0.7 * losses[0][full]
+    with pytest.raises(ConfigError, match="prefix exits exclude"):
+        train(denser_recipe(cross_encoder_folder, lists, tmp_path / "x", **options | {"depth_rule": "prefix"},
+                            own_vectors=True))  # fmt: skip
 
 
 def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What the students of all recipes share: vectors of their own, parameters that are kept, states of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch
+from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.model import padding_bias
+from elastic_ir.errors import ConfigError
+from elastic_ir.subnet import Subnet
+from elastic_ir.train.losses import hidden_loss
+from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.sampling import subnets
+
+States = dict[int, Tensor]
+"""Zero-based layer -> its states ``[B, L, H]`` float32, first to last."""
+
+
+def with_own_vectors(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
+    """``config`` with normalisation and biases of their own for the smaller subnets, where the recipe wants it."""
+    if not recipe.own_vectors:
+        return config
+    smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
+    return config.model_copy(update={"own": tuple(smaller)})
+
+
+def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
+    """Fill ``student`` with the weights of ``start``; gives the names of own vectors that ``start`` lacks.
+
+    Raises:
+        ConfigError: if it lacks others.
+    """
+    missing: list[str] = student.load_state_dict(start.state, strict=False).missing_keys
+    odd = [name for name in missing if "own." not in name]
+    if odd:
+        raise ConfigError(f"{start.name} lacks the weights {odd[:3]}; wanted a model like the teacher to start from")
+    return missing
+
+
+def start_own_vectors(encoder: ElasticLM, missing: Iterable[str]) -> None:
+    """Copy the shared vectors to the subnets whose own are ``missing``."""
+    for name in encoder.config.own:
+        own = encoder.own_vectors(Subnet.parse(name))
+        if own is not None and any("own." in other for other in missing):
+            own.start_from(encoder)
+
+
+def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> States:
+    """The states of every layer of ``subnet``."""
+    own = model.own_vectors(subnet)
+    x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
+    states = {}
+    for layer in model.config.layers(subnet.depth):
+        x = model.run_layers(x, bias, [layer], subnet.width, own)
+        states[layer] = x.float()
+    return states
+
+
+def last(states: States) -> Tensor:
+    """The states of the last layer."""
+    return states[max(states)]
+
+
+def states_loss(found: States, wanted: States, lengths: Tensor) -> Tensor:
+    """Mean over the layers of ``found``, on the rows that both have."""
+    rows = min(len(last(found)), len(last(wanted)))
+    length = int(lengths[:rows].max())
+    mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
+    terms = [hidden_loss(state[:rows, :length], wanted[layer][:rows, :length], mask) for layer, state in found.items()]
+    return torch.stack(terms).mean()
