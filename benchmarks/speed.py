@@ -1,0 +1,92 @@
+"""FLOPs and wall-clock of every sub-network of the denser, in one run: a batch of 32 x 128 tokens, and one short query.
+
+Beside them the same full model as transformers' BertModel, and the rate of a bare matrix product as the limit.
+
+python benchmarks/speed.py [--threads 1] [--precision fp32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from measured import store
+
+from elastic_ir import ElasticDenser, Subnet
+from elastic_ir.elastic import TokenBatch
+from elastic_ir.elastic.precision import autocast
+
+SHAPES = {"32 x 128 tokens": (32, 128), "1 x 16 tokens": (1, 16)}
+WIDTHS, DEPTHS = (1.0, 0.75, 0.5, 0.25), (12, 6, 4, 2)
+PLAIN = "transformers BertModel"
+
+
+def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call; the calls take turns, so that none has the machine at its best alone."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if number:
+                found[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in found.items()}
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="elastic-denser-small")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    denser = ElasticDenser.from_pretrained(arguments.model)
+    config, plain = denser.config, denser.extract().eval()
+    subnets = [Subnet(width, depth) for depth in DEPTHS for width in WIDTHS]
+    lines, figures = [], {}
+    a, b = torch.randn(4096, 1024), torch.randn(1024, 1024)
+    for shape, (rows, length) in SHAPES.items():
+        batch = TokenBatch(torch.randint(1000, 20000, (rows, length)), torch.full((rows,), length))
+
+        def encode(subnet: Subnet, batch: TokenBatch = batch) -> object:
+            with torch.inference_mode(), autocast(torch.device("cpu"), arguments.precision):
+                return denser.model(batch, subnet, positions=1)
+
+        def whole(batch: TokenBatch = batch) -> object:
+            with torch.inference_mode():
+                return plain(input_ids=batch.input_ids)
+
+        calls: dict[str, Callable[[], object]] = {
+            str(subnet): (lambda subnet=subnet: encode(subnet)) for subnet in subnets
+        }
+        calls |= {PLAIN: whole, "matrix product": lambda: a @ b}
+        seconds = times(calls, arguments.rounds)
+        full, limit = seconds[str(config.full)], 2 * a.numel() * b.shape[1] / seconds["matrix product"]
+        whole_flops = config.flops(config.full, rows * length, length, 1)
+        lines += [
+            f"\n{shape}, {arguments.precision}, {arguments.threads} threads:\n",
+            "| subnet | FLOPs of full | time of full | time ratio / FLOP ratio | ms | of a product's rate |",
+            "|---|---|---|---|---|---|",
+        ]
+        for subnet in subnets:
+            flops = config.flops(subnet, rows * length, length, 1)
+            took = seconds[str(subnet)]
+            shares = flops / whole_flops, took / full
+            figures[f"{shape} {subnet}"] = {"flops": shares[0], "time": shares[1], "ms": 1000 * took}
+            lines.append(
+                f"| {subnet} | {shares[0]:.3f} | {shares[1]:.3f} | {shares[1] / shares[0]:.2f} | {1000 * took:.1f} "
+                f"| {flops / took / limit:.2f} |"
+            )
+        figures[f"{shape} {PLAIN}"] = {"time": seconds[PLAIN] / full, "ms": 1000 * seconds[PLAIN]}
+        lines.append(f"| {PLAIN}, full, fp32 | | {seconds[PLAIN] / full:.3f} | | {1000 * seconds[PLAIN]:.1f} | |")
+    command = f"python benchmarks/speed.py --threads {arguments.threads} --precision {arguments.precision}"
+    store("speed", command, {"figures": figures}, "\n".join(lines).strip())
+
+
+if __name__ == "__main__":
+    main()
