@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from measured import data_folder
 
 from elastic_ir import ElasticDenser, Subnet
 from elastic_ir.datasets import load
+from elastic_ir.elastic.precision import Precision
 from elastic_ir.evaluate import evaluate
 from elastic_ir.records import Qrels
 
@@ -26,6 +27,8 @@ HELD_OUT = {"acl": 700, "medquad": 700, "debian": 600}
 """Rows at the end of each pairs file; recipes stop before them."""
 SUBNETS = ("w1.00-d12", "w1.00-d6", "w0.50-d6", "w1.00-d2", "w0.25-d2")
 DOCUMENT_TOKENS = 128
+Figures = dict[str, dict[str, float]]
+"""Dev set -> subnet -> nDCG@10."""
 
 
 class DevSet(NamedTuple):
@@ -63,6 +66,26 @@ def document_vectors(model: str, dev: DevSet, cache: Path) -> np.ndarray:
     return np.load(path)
 
 
+def figures(denser: ElasticDenser, names: Sequence[str], documents: str, cache: Path, precision: Precision) -> Figures:
+    """nDCG@10 of the queries of each subnet in ``names`` on the ``documents`` model's vectors, by dev set."""
+    found: Figures = {}
+    for dev in dev_sets():
+        vectors = document_vectors(documents, dev, cache)
+        doc_ids = list(dev.documents)
+        asked = [query_id for query_id in dev.queries if query_id in dev.qrels]
+        texts = [dev.queries[query_id] for query_id in asked]
+        runs = {}
+        for name in names:
+            scores = denser.encode_query(texts, Subnet.parse(name), precision=precision) @ vectors.T
+            best = np.argsort(-scores, axis=1)[:, :10]
+            runs[name] = {
+                query_id: {doc_ids[i]: float(scores[row, i]) for i in best[row]} for row, query_id in enumerate(asked)
+            }
+        means = evaluate(dev.qrels, runs, ("ndcg@10",), permutations=100).means
+        found[dev.name] = {name: means[name]["ndcg@10"] for name in runs}
+    return found
+
+
 def main() -> None:
     """Print nDCG@10 of each subnet on each dev set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,24 +98,10 @@ def main() -> None:
     arguments = parser.parse_args()
     changes = {} if arguments.prompt is None else {"query_prompt": arguments.prompt}
     denser = ElasticDenser.from_pretrained(arguments.model, **changes)
-    figures: dict[str, dict[str, float]] = {}
-    for dev in dev_sets():
-        vectors = document_vectors(arguments.documents, dev, arguments.cache)
-        doc_ids = list(dev.documents)
-        asked = [query_id for query_id in dev.queries if query_id in dev.qrels]
-        runs = {}
-        for name in arguments.subnets:
-            texts = [dev.queries[query_id] for query_id in asked]
-            found = denser.encode_query(texts, Subnet.parse(name), precision=arguments.precision) @ vectors.T
-            best = np.argsort(-found, axis=1)[:, :10]
-            runs[name] = {
-                query_id: {doc_ids[i]: float(found[row, i]) for i in best[row]} for row, query_id in enumerate(asked)
-            }
-        means = evaluate(dev.qrels, runs, ("ndcg@10",), permutations=100).means
-        figures[dev.name] = {name: means[name]["ndcg@10"] for name in runs}
-    print(f"{'':12}" + "".join(f"{name:>10}" for name in [*figures, "mean"]))
+    found = figures(denser, arguments.subnets, arguments.documents, arguments.cache, arguments.precision)
+    print(f"{'':12}" + "".join(f"{name:>10}" for name in [*found, "mean"]))
     for name in arguments.subnets:
-        values = [figures[dev][name] for dev in figures]
+        values = [found[dev][name] for dev in found]
         print(f"{name:12}" + "".join(f"{value:10.4f}" for value in [*values, sum(values) / len(values)]))
 
 

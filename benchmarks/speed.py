@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -61,9 +62,7 @@ def main() -> None:
             with torch.inference_mode():
                 return plain(input_ids=batch.input_ids)
 
-        calls: dict[str, Callable[[], object]] = {
-            str(subnet): (lambda subnet=subnet: encode(subnet)) for subnet in subnets
-        }
+        calls: dict[str, Callable[[], object]] = {str(subnet): partial(encode, subnet) for subnet in subnets}
         calls |= {PLAIN: whole, "matrix product": lambda: a @ b}
         seconds = times(calls, arguments.rounds)
         full, limit = seconds[str(config.full)], 2 * a.numel() * b.shape[1] / seconds["matrix product"]
