@@ -117,15 +117,18 @@ app.add_typer(runs_app, name="runs")
 
 
 @app.command()
-def train(recipe: Annotated[Path, typer.Argument(help="Recipe in YAML; see docs/training.md.")]) -> None:
-    """Train an elastic checkpoint; a killed run continues where it stopped.
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML; see docs/training.md.")],
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, in place of the recipe's.")] = None,
+) -> None:
+    """Train an elastic checkpoint; a killed run continues where it stopped, on this device or another.
 
-    Example: elastic-ir train benchmarks/recipes/denser-small.yaml
+    Example: elastic-ir train benchmarks/recipes/denser-small.yaml --device cuda
     """
     from elastic_ir.train import read_recipe
     from elastic_ir.train import train as run_training
 
-    settings = read_recipe(recipe)
+    settings = read_recipe(recipe, **({} if device is None else {"device": device}))
 
     def report(step: int, losses: dict[str, float]) -> None:
         shown = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -118,6 +118,8 @@ class Recipe(_Settings):
         screen: sub-network of a ranker's first step, kept in its checkpoint; None means the shallowest exit.
         relation_heads: of an encoder's relations; must divide heads times head size of every subnet.
         exits: a ranker's exit depths.
+        device: ``auto`` is a GPU where there is one.
+        precision: ``auto`` is bf16 autocast on a GPU or where the processor multiplies it natively, else fp32.
         threads: torch threads; None leaves torch's choice.
         teacher_settings: a denser teacher's pooling and prompts, where its folder does not say.
         denser: settings of the student that differ from the teacher's, such as a shorter prompt.
@@ -149,8 +151,8 @@ class Recipe(_Settings):
     screen: SubnetName | None = None
     sampling: Sampling = Sampling()
     seed: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["bf16", "fp32"] = "bf16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     save_every: int = Field(default=50, gt=0)
     importance_batches: int = Field(default=4, gt=0)
@@ -158,7 +160,7 @@ class Recipe(_Settings):
     denser: DenserSettings = DenserSettings()
 
 
-_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_cache", "name", "device"}
+_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_cache", "name", "device", "precision"}
 
 
 def identity(recipe: Recipe) -> str:
@@ -166,16 +168,16 @@ def identity(recipe: Recipe) -> str:
     return json.dumps(recipe.model_dump(mode="json", exclude=_MAY_CHANGE), sort_keys=True)
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a YAML recipe; ``$VARIABLES`` in its texts are replaced from the environment.
+def read_recipe(path: Path, **changes: Any) -> Recipe:
+    """Read a YAML recipe, with ``changes``; ``$VARIABLES`` in its texts are replaced from the environment.
 
     Raises:
         ConfigError: naming the file and what is wrong.
     """
-    return checked(Recipe, _expanded(read_yaml(path, "recipe")), str(path))
+    return checked(Recipe, _expanded(read_yaml(path, "recipe") | changes), str(path))
 
 
-def _expanded(value: object) -> object:
+def _expanded(value: Any) -> Any:
     if isinstance(value, str):
         return os.path.expandvars(value)
     if isinstance(value, list):

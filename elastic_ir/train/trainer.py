@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.curves import draw
@@ -63,8 +64,7 @@ def train(recipe: Recipe, report: Report | None = None) -> Path:
         ConfigError: if the recipe cannot be run here, or a loss is not finite.
         ModelError: if the teacher cannot be read.
     """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda is not available on this machine; use device: cpu")
+    recipe = _for_this_machine(recipe)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -200,6 +200,17 @@ class _Run:
                     "exp_avg": state[f"exp_avg.{name}"].to(p.device),
                     "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(p.device),
                 }
+
+
+def _for_this_machine(recipe: Recipe) -> Recipe:
+    """``recipe`` with the device and the precision that its ``auto`` means here."""
+    cuda = torch.cuda.is_available()
+    if recipe.device == "cuda" and not cuda:
+        raise ConfigError("device cuda is not available on this machine; use device: auto or cpu")
+    device = ("cuda" if cuda else "cpu") if recipe.device == "auto" else recipe.device
+    fast = device == "cuda" or bf16_is_native()
+    precision = ("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision
+    return recipe.model_copy(update={"device": device, "precision": precision})
 
 
 def schedule(step: int, steps: int, warmup: int, cooldown: int) -> float:

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
+from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
 from elastic_ir.train.data import Lists, TextPool
 from elastic_ir.train.losses import relation_loss
-from elastic_ir.train.recipe import Sampling, TextStream
+from elastic_ir.train.recipe import Sampling, TextStream, identity
 from elastic_ir.train.sampling import nearest_larger, strategy
-from elastic_ir.train.trainer import schedule
+from elastic_ir.train.trainer import _for_this_machine, schedule
 
 SENTENCES = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea", "cat and dog"]
 
@@ -305,6 +306,27 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
     assert rates[0] < rates[5] < rates[10] == 1
     assert rates[50] == 1
     assert 0 < rates[-1] < 0.06
+
+
+def test_a_recipe_fits_the_machine(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    recipe = denser_recipe(bert_folder, texts, tmp_path, precision="auto")
+    here = _for_this_machine(recipe)
+    assert (here.device, here.precision) == _expected_here()
+    assert identity(here) == identity(recipe)  # so a run may go on elsewhere
+    path = tmp_path / "recipe.yaml"
+    path.write_text("kind: denser\nteacher: x\noutput: y\nsteps: 1\n")
+    assert read_recipe(path, device="cpu").device == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="cuda is not available"):
+            train(read_recipe(path, device="cuda"))
+    with pytest.raises(ConfigError, match="device"):
+        read_recipe(path, device="tpu")
+
+
+def _expected_here() -> tuple[str, str]:
+    if torch.cuda.is_available():
+        return "cuda", "bf16"
+    return "cpu", "bf16" if bf16_is_native() else "fp32"
 
 
 def test_bad_recipes_and_data(tmp_path: Path, bert_folder: Path, texts: Path) -> None:
