@@ -1,0 +1,93 @@
+"""``Ladder``: the levels worth serving on one machine, dearest first, with their measured quality and times."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from elastic_ir.errors import ConfigError
+from elastic_ir.level import Level
+
+
+class Rung(NamedTuple):
+    """One level of a ladder.
+
+    Attributes:
+        level: the operating point.
+        quality: mean nDCG@10 on the queries the ladder was chosen on.
+        seconds: service time of a batch of 1, 2, .. requests, the measured p95; larger batches are not served.
+        typical: the same, the median; None means the p95.
+    """
+
+    level: Level
+    quality: float
+    seconds: tuple[float, ...]
+    typical: tuple[float, ...] | None = None
+
+    @property
+    def max_batch(self) -> int:
+        """Requests served together, at most."""
+        return len(self.seconds)
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that full batches sustain, by the median time."""
+        return self.max_batch / (self.typical or self.seconds)[-1]
+
+    def drain(self, requests: int) -> float:
+        """Seconds to serve ``requests`` in full batches and a rest."""
+        whole, rest = divmod(requests, self.max_batch)
+        return whole * self.seconds[-1] + (self.seconds[rest - 1] if rest else 0.0)
+
+
+class Ladder(NamedTuple):
+    """Levels for one service-level objective (SLO), dearest first.
+
+    Attributes:
+        rungs: at least one; quality and time fall from one to the next.
+        slo_s: seconds within which an answer is in time.
+    """
+
+    rungs: tuple[Rung, ...]
+    slo_s: float
+
+    def checked(self) -> Ladder:
+        """This ladder, or an error when a cheaper level takes longer, or is better, than a dearer one.
+
+        Raises:
+            ConfigError: naming the levels.
+        """
+        if not self.rungs:
+            raise ConfigError("a ladder needs at least one level")
+        if not self.slo_s > 0:
+            raise ConfigError(f"slo {self.slo_s} s is out of range; wanted more than 0")
+        for rung in self.rungs:
+            times = rung.seconds
+            if not times or not all(0 < time < float("inf") for time in times) or list(times) != sorted(times):
+                raise ConfigError(f"level {rung.level}: times {times} are not positive and rising with the batch")
+        for dearer, cheaper in zip(self.rungs, self.rungs[1:], strict=False):
+            if dearer.max_batch != cheaper.max_batch:
+                raise ConfigError(f"levels {dearer.level} and {cheaper.level} have times of different batches")
+            if cheaper.quality > dearer.quality:
+                raise ConfigError(f"level {cheaper.level} is cheaper than {dearer.level} and better: drop the dearer")
+            if any(b > a for a, b in zip(dearer.seconds, cheaper.seconds, strict=True)):
+                raise ConfigError(f"level {cheaper.level} takes longer than {dearer.level}, which stands above it")
+        return self
+
+    def fluid_bound(self, rate: float) -> float:
+        """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.
+
+        The best mix of two levels whose mean time a request, in full batches, is no more than ``1 / rate``; requests
+        beyond the cheapest level's capacity count 0.
+        """
+        points = [(1 / rung.rate, rung.quality) for rung in self.rungs]
+        budget = 1 / rate
+        cheapest = min(points)
+        if cheapest[0] >= budget:
+            return cheapest[1] * budget / cheapest[0]
+        best = max(quality for time, quality in points if time <= budget)
+        for fast in points:
+            for slow in points:
+                if fast[0] <= budget < slow[0]:
+                    share = (budget - fast[0]) / (slow[0] - fast[0])
+                    best = max(best, fast[1] + share * (slow[1] - fast[1]))
+        return best

@@ -1,0 +1,82 @@
+"""Ladders as JSON files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from elastic_ir.config import checked
+from elastic_ir.errors import ConfigError
+from elastic_ir.level import Level
+from elastic_ir.schedule.ladder import Ladder, Rung
+
+LARGEST = 10_000_000
+
+
+class LadderLevel(BaseModel):
+    """One level: nDCG@10 where it was chosen, with its interval, and milliseconds of batches of 1, 2, .. requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: str
+    quality: float
+    interval: tuple[float, float] | None = None
+    p50_ms: tuple[float, ...] = Field(min_length=1)
+    p95_ms: tuple[float, ...] = Field(min_length=1)
+
+
+class LadderFile(BaseModel):
+    """A ladder, and what it holds for: one SLO, one thread count, one machine, these models and data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slo_ms: float = Field(gt=0)
+    threads: int = Field(gt=0)
+    dataset: str
+    machine: dict[str, Any]
+    models: dict[str, str]
+    levels: tuple[LadderLevel, ...] = Field(min_length=1)
+    notes: dict[str, Any] = {}
+
+    def ladder(self, slo_ms: float | None = None) -> Ladder:
+        """The ladder, checked; another ``slo_ms`` keeps all levels."""
+        rungs = []
+        for level in self.levels:
+            if len(level.p50_ms) != len(level.p95_ms):
+                raise ConfigError(f"level {level.level}: p50_ms and p95_ms are of different length")
+            seconds, typical = (tuple(ms / 1000 for ms in times) for times in (level.p95_ms, level.p50_ms))
+            rungs.append(Rung(Level.parse(level.level), level.quality, seconds, typical))
+        return Ladder(tuple(rungs), (slo_ms or self.slo_ms) / 1000).checked()
+
+
+def read_ladder(path: Path) -> LadderFile:
+    """Read a ladder that ``elastic-ir sweep`` wrote.
+
+    Raises:
+        ConfigError: if it is missing or does not hold.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"ladder {path} is larger than {LARGEST:,} bytes; wanted one that sweep wrote")
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read ladder {path}: {exc.strerror}; make one with elastic-ir sweep") from exc
+    except ValueError as exc:
+        raise ConfigError(f"ladder {path} is not JSON: {exc}") from exc
+    if not isinstance(found, dict):
+        raise ConfigError(f"ladder {path} holds no object; wanted one that sweep wrote")
+    ladder = checked(LadderFile, found, str(path))
+    ladder.ladder()
+    return ladder
+
+
+def write_ladder(ladder: LadderFile, path: Path) -> None:
+    """Write it whole or not at all."""
+    ladder.ladder()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(ladder.model_dump(mode="json"), indent=1) + "\n", "utf-8")
+    part.replace(path)

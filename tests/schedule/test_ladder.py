@@ -1,0 +1,45 @@
+"""Ladders: what is refused, how long a queue takes, what no schedule can pass."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ladders import ladder
+
+from elastic_ir.errors import ConfigError
+from elastic_ir.schedule import Ladder, Rung
+
+
+def test_a_queue_is_drained_in_full_batches_and_a_rest() -> None:
+    rung = Rung(ladder().rungs[0].level, 0.5, (1.0, 1.5, 2.0))
+    assert [rung.drain(count) for count in (0, 1, 3, 4, 7)] == [0, 1, 2, 3, 5]
+    assert rung.rate == 1.5
+
+
+@given(st.floats(0.1, 5000))
+def test_the_fluid_bound_lies_between_the_levels_and_falls_with_the_rate(rate: float) -> None:
+    known = ladder()
+    bound = known.fluid_bound(rate)
+    assert known.fluid_bound(1.1 * rate) <= bound + 1e-12
+    assert bound <= known.rungs[0].quality
+    static = [rung.quality * min(1.0, rung.rate / rate) for rung in known.rungs]
+    fitting = [rung.quality for rung in known.rungs if rung.rate >= rate]
+    assert bound >= max(fitting, default=static[-1]) - 1e-12
+
+
+def test_ladders_that_do_not_hold_are_refused() -> None:
+    good = ladder()
+    first, *_, last = good.rungs
+    with pytest.raises(ConfigError, match="at least one level"):
+        Ladder((), 0.25).checked()
+    with pytest.raises(ConfigError, match="slo"):
+        good._replace(slo_s=0).checked()
+    with pytest.raises(ConfigError, match="drop the dearer"):
+        Ladder((first, last._replace(quality=0.9)), 0.25).checked()
+    with pytest.raises(ConfigError, match="takes longer"):
+        Ladder((last, first._replace(quality=0.1)), 0.25).checked()
+    with pytest.raises(ConfigError, match="rising with the batch"):
+        Ladder((first._replace(seconds=(2.0, 1.0)),), 0.25).checked()
+    with pytest.raises(ConfigError, match="different batches"):
+        Ladder((first, last._replace(seconds=last.seconds[:2])), 0.25).checked()
