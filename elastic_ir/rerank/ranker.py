@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -71,6 +71,25 @@ class Scored(NamedTuple):
             bound = min(result[row] + shift, np.nextafter(bound, np.float32(-np.inf)))
             result[row] = bound
         return result
+
+
+def replay(steps: Plan, scores: Mapping[Subnet, NDArray[np.float32]]) -> Scored:
+    """What ``steps`` give where every candidate's score by each of their sub-networks is known.
+
+    A score does not depend on the plan, so one pass of each sub-network tells what every plan would do.
+
+    Args:
+        steps: the plan.
+        scores: sub-network -> raw scores ``[N]`` of the candidates, in retriever order.
+    """
+    count = len(next(iter(scores.values())))
+    scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
+    rows = np.arange(count)
+    for number, step in enumerate(steps):
+        rows = rows[: step.candidates]
+        scored.scores[rows], scored.steps[rows] = scores[step.subnet][rows], number + 1
+        rows = rows[np.lexsort((rows, -scored.scores[rows]))]
+    return scored
 
 
 POLL_S = 0.01

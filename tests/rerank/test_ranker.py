@@ -12,7 +12,7 @@ from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic import ElasticScorer, load_checkpoint
 from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank import ElasticRanker, RankerSettings
-from elastic_ir.rerank.ranker import Scored
+from elastic_ir.rerank.ranker import Scored, replay
 from elastic_ir.subnet import Subnet
 
 QUERY = "where is the cat"
@@ -88,6 +88,17 @@ def test_recomputed_layers_score_as_from_scratch(ranker: ElasticRanker, rule: st
         assert np.abs(scored.scores[rows] - alone(other, subnet.depth, subnet.width)[rows]).max() <= 1e-5
     first, last = (other.config.flops(step.subnet, 20, 20, 1) for step in steps)
     assert other.flops(steps, 20) == pytest.approx(steps[0].candidates * first + steps[1].candidates * last)
+
+
+@pytest.mark.parametrize("budget", [0.1, 0.3, 0.5, 0.9, 1.0])
+def test_a_plan_can_be_replayed_from_scores(ranker: ElasticRanker, budget: float) -> None:
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    steps = ranker.plan(budget, len(DOCUMENTS))
+    scores = {step.subnet: alone(ranker, step.subnet.depth).astype(np.float32) for step in steps}
+    found, wanted = replay(steps, scores), ranker.score_candidates(QUERY, ids, steps)
+    assert np.array_equal(found.steps, wanted.steps)
+    assert np.array_equal(found.order(), wanted.order())
+    assert np.allclose(found.scores, wanted.scores, atol=1e-5, equal_nan=True)
 
 
 def test_deeper_candidates_stay_above(ranker: ElasticRanker) -> None:
