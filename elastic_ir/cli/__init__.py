@@ -12,6 +12,7 @@ import typer
 
 from elastic_ir.cli.evaluate import evaluate
 from elastic_ir.cli.options import DatasetOption, IndexOption, LevelOption, SplitOption, open_pipeline, say
+from elastic_ir.cli.profile import profile
 from elastic_ir.cli.runs import run, runs_app
 from elastic_ir.cli.simulate import simulate
 from elastic_ir.errors import ElasticIRError, InputError
@@ -114,6 +115,7 @@ def search(
 
 app.command()(run)
 app.command()(evaluate)
+app.command()(profile)
 app.command(hidden=True)(simulate)  # until a command measures the ladder it needs
 app.add_typer(runs_app, name="runs")
 

@@ -1,0 +1,99 @@
+"""``elastic-ir profile``: measured latencies of a pipeline's levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from elastic_ir.cli.options import DatasetOption, IndexOption, SplitOption, open_pipeline, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from elastic_ir.level import Level
+    from elastic_ir.profile import Profile
+
+SHARES = (0.5, 0.25, 0.1)
+MOST_QUERIES = 1000
+
+
+def profile(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline in YAML.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON of the table; a ready one is checked.")],
+    dataset: DatasetOption = None,
+    split: SplitOption = None,
+    index: IndexOption = None,
+    levels: Annotated[
+        str | None, typer.Option(help="With commas, dearest first; default: idle, shares of its budget, no reranking.")
+    ] = None,
+    slo_ms: Annotated[float, typer.Option(min=1, help="Within which the capacity C is stated.")] = 250.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the fastest here, by measurement.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="To spend.")] = 200.0,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure anew.")] = False,
+) -> None:
+    """Measure how long each level takes here, by batch size and query length, and the capacity C.
+
+    Example: elastic-ir profile pipelines/elastic.yaml --dataset DOCS --output profile.json
+    """
+    from elastic_ir.datasets import load
+    from elastic_ir.errors import ConfigError
+    from elastic_ir.level import Level
+    from elastic_ir.profile import best_threads, measure, read_profile, write_profile
+    from elastic_ir.runs import use_threads
+    from elastic_ir.schedule import Ladder, Rung
+    from elastic_ir.schedule.simulate import capacity
+    from elastic_ir.terminal import print_table
+
+    with open_pipeline(pipeline, dataset, split, index) as opened:
+        name = dataset or opened.config.dataset
+        if name is None:
+            raise ConfigError("a profile needs queries; name the collection's with --dataset")
+        queries = list(load(name, split=split or opened.config.split).queries())[:MOST_QUERIES]
+        named = default_levels(opened.level)
+        if levels:
+            named = [Level.parse(text.strip()) for text in levels.split(",")]
+        if output.is_file() and not refresh:
+            found = read_profile(output)
+            use_threads(threads or found.threads)
+            found.check(opened)
+            named = [Level.parse(text) for text in dict.fromkeys(cell.level for cell in found.cells)]
+        else:
+            use_threads(threads or best_threads(opened, queries))
+            found = measure(opened, named, queries, seconds=seconds)
+            write_profile(found, output)
+    dearest = named[0]
+    p50, p95 = found.times(dearest)
+    rung = Rung(dearest, 1.0, tuple(ms / 1000 for ms in p95), tuple(ms / 1000 for ms in p50))
+    most = capacity(Ladder((rung,), slo_ms / 1000))
+    say(f"C: {most:.2f} queries a second at {dearest}, 99% within {slo_ms:.0f} ms, {found.threads} threads")
+    print_table(_table(found))
+
+
+def default_levels(idle: Level) -> list[Level]:
+    """The idle level, shares of its depth budget, the same without reranking."""
+    levels = [idle]
+    if idle.rerank is not None:
+        shares = (round(idle.rerank.budget * share, 4) for share in SHARES)
+        levels += [idle._replace(rerank=idle.rerank._replace(budget=share)) for share in shares]
+        levels.append(idle._replace(rerank=None))
+    return levels
+
+
+def _table(found: Profile) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"milliseconds, p50 / p95, {found.threads} threads")
+    batches = sorted({cell.batch for cell in found.cells})
+    lengths = sorted({cell.tokens for cell in found.cells})
+    table.add_column("level")
+    table.add_column("tokens", justify="right")
+    for batch in batches:
+        table.add_column(f"batch {batch}", justify="right")
+    cells = {(cell.level, cell.tokens, cell.batch): cell for cell in found.cells}
+    for level in dict.fromkeys(cell.level for cell in found.cells):
+        for tokens in lengths:
+            row = [cells[level, tokens, batch] for batch in batches]
+            table.add_row(level, f"..{tokens}", *(f"{cell.p50_ms:.1f} / {cell.p95_ms:.1f}" for cell in row))
+    return table
