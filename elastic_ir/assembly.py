@@ -62,6 +62,12 @@ class Parts(NamedTuple):
         if level.rerank.candidates > self.config.candidates:
             raise SubnetError(f"level {level} reranks more than the {self.config.candidates} candidates retrieved")
 
+    def tokens_of(self, doc_ids: Sequence[str]) -> list[Sequence[int]]:
+        """Token ids of documents as the ranker reads them, without special tokens."""
+        if self.ranker is None:
+            raise ConfigError("this pipeline has no reranker; wanted one, whose tokenizer reads the documents")
+        return _token_ids(self.generation, self.ranker)(doc_ids)
+
     def flops(self, level: Level) -> float:
         """Floating-point operations of the models for one query at ``level``; searching an index counts none.
 

@@ -124,6 +124,11 @@ class Pipeline:
         return cls(settings, parts)
 
     @property
+    def parts(self) -> Parts:
+        """What it is made of, for tools that measure a part on its own."""
+        return self._parts
+
+    @property
     def index_path(self) -> Path:
         """Folder of the index searched."""
         return self._parts.generation.path.parent

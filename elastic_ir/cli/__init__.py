@@ -15,6 +15,7 @@ from elastic_ir.cli.options import DatasetOption, IndexOption, LevelOption, Spli
 from elastic_ir.cli.profile import profile
 from elastic_ir.cli.runs import run, runs_app
 from elastic_ir.cli.simulate import simulate
+from elastic_ir.cli.sweep import sweep
 from elastic_ir.errors import ElasticIRError, InputError
 from elastic_ir.version import __version__
 
@@ -116,7 +117,8 @@ def search(
 app.command()(run)
 app.command()(evaluate)
 app.command()(profile)
-app.command(hidden=True)(simulate)  # until a command measures the ladder it needs
+app.command()(sweep)
+app.command()(simulate)
 app.add_typer(runs_app, name="runs")
 
 

@@ -1,0 +1,62 @@
+"""``elastic-ir sweep``: the ladder of a pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elastic_ir.cli.options import DatasetOption, IndexOption, say
+
+
+def sweep(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline in YAML.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON of the ladder.")],
+    dataset: DatasetOption = None,
+    split: Annotated[str, typer.Option(help="Split with the judgements to choose by.")] = "train",
+    index: IndexOption = None,
+    slo_ms: Annotated[float, typer.Option(min=1, help="Milliseconds within which answers are due.")] = 250.0,
+    queries: Annotated[int, typer.Option(min=1, help="Judged queries drawn.")] = 200,
+    threads: Annotated[int | None, typer.Option(min=1, help="Torch threads; default: as they are.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="To spend on timing.")] = 200.0,
+    plot: Annotated[Path | None, typer.Option(help="Picture of quality against latency, e.g. .png.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Page of all levels: .html, .md or .json.")] = None,
+) -> None:
+    """Measure quality and latency of a grid of levels; keep those worth serving, dearest first.
+
+    Example: elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
+    """
+    from elastic_ir.datasets import load
+    from elastic_ir.errors import ConfigError
+    from elastic_ir.evaluate import write_report
+    from elastic_ir.evaluate.picture import draw_trade_off
+    from elastic_ir.pipeline import Pipeline
+    from elastic_ir.runs import use_threads
+    from elastic_ir.schedule.ladderfile import write_ladder
+    from elastic_ir.sweep import MARGIN, MEASURE
+    from elastic_ir.sweep import sweep as find
+
+    if threads is not None:
+        use_threads(threads)
+    with Pipeline.from_config(pipeline, dataset=dataset, index=index) as opened:
+        name = dataset or opened.config.dataset
+        if name is None:
+            raise ConfigError("a sweep needs judged queries; name the collection with --dataset")
+        found = find(opened, load(name, split=split), slo_ms=slo_ms, queries=queries, seconds=seconds)
+    write_ladder(found.file, output)
+    say(f"{len(found.file.levels)} levels for {slo_ms:.0f} ms, {found.file.threads} threads: {output}")
+    for level in found.file.levels:
+        low, high = level.interval or (level.quality, level.quality)
+        quality = f"nDCG@10 {level.quality:.4f} ({low:.4f} to {high:.4f})"
+        say(f"{level.p50_ms[0]:9.1f} ms, p95 {level.p95_ms[0]:9.1f}   {quality}   {level.level}")
+    reference = found.file.notes["reference"]
+    say(f"given up: {reference['level']} has {reference[MEASURE]:.4f} in {reference['ms']:.0f} ms")
+    shown = found.not_inferior or "none shown"
+    say(f"cheapest timed level not inferior to it by more than {MARGIN}: {shown}")
+    if plot is not None:
+        draw_trade_off(found.points, MEASURE, plot, f"{name}: {queries} queries")
+        say(f"picture: {plot}")
+    if report is not None:
+        write_report([found.section], report, "Sweep")
+        say(f"report: {report}")

@@ -1,0 +1,288 @@
+"""The ladder of a pipeline: quality of a grid of levels, times of the best, and what is worth serving for an SLO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elastic_ir.datasets import Dataset
+from elastic_ir.errors import ConfigError, DatasetError
+from elastic_ir.evaluate import Evaluation, Section, evaluate
+from elastic_ir.evaluate.operating import Point, front
+from elastic_ir.level import Level, RerankLevel
+from elastic_ir.pipeline import Pipeline
+from elastic_ir.profile import BATCHES, machine, measure, monotone
+from elastic_ir.progress import track
+from elastic_ir.records import Hit, Query
+from elastic_ir.rerank import ElasticRanker, Plan, replay
+from elastic_ir.rerank.stage import prior
+from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel
+from elastic_ir.subnet import Subnet
+
+MEASURE = "ndcg@10"
+CANDIDATES = (5, 10, 20, 30, 50, 100)
+BUDGETS = (1.0, 0.5, 0.25, 0.1)
+MARGIN = 0.01
+MOST_LEVELS = 8
+SHARE_OF_SLO = 0.5
+"""A level whose single query takes more than this share of the SLO leaves no room to wait."""
+
+Lists = dict[str, list[Hit]]
+
+
+class Sweep(NamedTuple):
+    """What a sweep found.
+
+    Attributes:
+        file: the ladder.
+        section: every level measured as a run, with figures and times, for a report.
+        points: the same as operating points.
+        reference: the level that the others are compared with: all candidates, to the end.
+        not_inferior: the cheapest level timed that is no worse than the reference by more than ``MARGIN``
+            (one-sided paired test, 5%), or None where none but the reference itself is.
+    """
+
+    file: LadderFile
+    section: Section
+    points: list[Point]
+    reference: Level
+    not_inferior: Level | None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Figures of all levels of the grid."""
+        return self.section.evaluation
+
+
+def sweep(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    *,
+    slo_ms: float = 250.0,
+    queries: int = 200,
+    seconds: float = 200.0,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Sweep:
+    """Find the ladder of ``pipeline`` for ``slo_ms`` and the torch threads of this process.
+
+    Every query subnet retrieves once, and every sub-network of the ranker scores each candidate once; the grid of
+    levels follows from that. Levels on the front of quality and FLOPs are timed.
+
+    Args:
+        pipeline: opened on the index of ``dataset``.
+        dataset: queries and judgements, of a train or dev split.
+        slo_ms: milliseconds within which answers are due.
+        queries: judged queries drawn.
+        seconds: to spend on timing.
+        seed: of the draw.
+        progress: show bars; None on a terminal only.
+
+    Raises:
+        DatasetError: if no query is judged. ConfigError: if no level is fast enough.
+    """
+    qrels = dataset.qrels()
+    judged = sorted(query for query in dataset.queries() if qrels.get(query.query_id))
+    if not judged:
+        raise DatasetError(f"{dataset.name} has no judged query; wanted a split with judgements")
+    drawn = Random(seed).sample(judged, min(queries, len(judged)))
+    runs = dict(_runs(pipeline, drawn, progress))
+    reference = next(iter(runs))
+    judgements = {query.query_id: qrels[query.query_id] for query in drawn}
+    named = {str(level): run for level, run in runs.items()}
+    evaluation = evaluate(judgements, named, (MEASURE,), permutations=100, margin=MARGIN, seed=seed)
+    quality = {level: evaluation.means[str(level)][MEASURE] for level in runs}
+    priced = [Point(str(level), quality[level], level, None, pipeline.flops(level)) for level in runs]
+    best = [point.level for point in front(priced, lambda point: point.flops) if point.level is not None]
+    single = _single(pipeline, dict.fromkeys([reference, *best]), drawn)
+    timed = [level for level in reversed(best) if single[level] <= slo_ms] or [min(best, key=lambda x: single[x])]
+    timed = _spread(timed, [quality[level] for level in timed], 2 * MOST_LEVELS)
+    profile = measure(pipeline, timed, drawn, batches=BATCHES, seconds=seconds, seed=seed, progress=progress)
+    times = {level: profile.times(level) for level in timed}
+    single |= {level: p50[0] for level, (p50, _) in times.items()}
+    points = [point._replace(latency_ms=single[point.level]) for point in priced if point.level in single]
+    metadata = {
+        point.run: {
+            "levels": {query.query_id: point.run for query in drawn},
+            "queries_ms": {query.query_id: point.latency_ms for query in drawn},
+            "flops": {point.run: point.flops},
+            "latency_ms": {"mean": point.latency_ms},
+        }
+        for point in points
+    }
+    texts = {query.query_id: query.text for query in drawn}
+    section = Section(f"{dataset.name}: {len(drawn)} queries", evaluation, texts, metadata)
+    good = [p for p in points if p.level is not None and _not_inferior(evaluation, p.level, reference)]
+    fastest = min(good, key=lambda point: point.latency_ms or 0.0)
+    cheapest = None if fastest.level == reference else fastest
+    file = LadderFile(
+        slo_ms=slo_ms, threads=torch.get_num_threads(), dataset=dataset.name, machine=machine(), models=pipeline.models,
+        levels=tuple(_levels(times, quality, evaluation, slo_ms)),
+        notes=_notes(evaluation, reference, single[reference], cheapest),
+    )  # fmt: skip
+    file.ladder()
+    return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
+
+
+def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query]) -> dict[Level, float]:
+    """Milliseconds of one query at each level, roughly: the median of three after one that does not count."""
+    found = {}
+    for level in levels:
+        took = []
+        for query in [queries[i % len(queries)] for i in range(4)]:
+            begun = time.perf_counter()
+            list(pipeline.run([query], 10, level, batch=1))
+            took.append(1000 * (time.perf_counter() - begun))
+        found[level] = sorted(took[1:])[1]
+    return found
+
+
+def _runs(
+    pipeline: Pipeline, queries: Sequence[Query], progress: bool | None
+) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
+    """Every level of the grid with its run, the reference first."""
+    parts, most = pipeline.parts, pipeline.config.candidates
+    retrieved: dict[Level, Lists] = {}
+    if parts.denser is not None and "dense" in parts.retrievers:
+        config = parts.denser.config
+        subnets = {config.full, *map(Subnet.parse, config.trained)}
+        for subnet in sorted(subnets, key=lambda s: (-config.flops(s, 1, 1), s)):
+            retrieved[Level("dense", subnet)] = _retrieved(pipeline, queries, Level("dense", subnet), most)
+    if "bm25" in parts.retrievers:
+        retrieved[Level("bm25")] = _retrieved(pipeline, queries, Level("bm25"), most)
+    if parts.ranker is not None and parts.config.reranker is not None:
+        yield from _reranked(pipeline, parts.ranker, queries, retrieved, progress)
+    for level, lists in retrieved.items():
+        yield level, {query_id: {hit.doc_id: hit.score for hit in hits} for query_id, hits in lists.items()}
+
+
+def _retrieved(pipeline: Pipeline, queries: Sequence[Query], level: Level, most: int) -> Lists:
+    return {hits.query.query_id: list(hits) for hits in pipeline.run(queries, most, level)}
+
+
+def _reranked(
+    pipeline: Pipeline,
+    ranker: ElasticRanker,
+    queries: Sequence[Query],
+    retrieved: Mapping[Level, Lists],
+    progress: bool | None,
+) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
+    """Every retriever's list reranked by every plan of the grid."""
+    most, weight = pipeline.config.candidates, pipeline.parts.config.reranker.retriever_weight  # type: ignore[union-attr]
+    widths = sorted({1.0, *(Subnet.parse(text).width for text in ranker.config.trained)}, reverse=True)
+    counts = [count for count in CANDIDATES if count < most] + [most]
+    plans: dict[RerankLevel, Plan] = {}
+    for width in widths:
+        last = ranker.config.deepest(width)
+        for count in reversed(counts):
+            for budget in BUDGETS:
+                plan = ranker.plan(budget, count, last)
+                if plan not in plans.values():
+                    plans[RerankLevel(width, count, budget)] = plan
+    subnets = {step.subnet for plan in plans.values() for step in plan}
+    scores = _scores(pipeline, ranker, queries, retrieved, subnets, progress)
+    for level, lists in retrieved.items():
+        for rerank in plans:
+            run = {}
+            for query in queries:
+                head = lists[query.query_id][: rerank.candidates]
+                if not head:
+                    run[query.query_id] = dict[str, float]()
+                    continue
+                last = ranker.config.deepest(rerank.width)
+                known = scores[query.query_id]
+                extra = np.array(prior(head, weight) or [0.0] * len(head), np.float32)
+                of_head = {s: np.array([known[s][hit.doc_id] for hit in head], np.float32) + extra for s in subnets}
+                final = replay(ranker.plan(rerank.budget, len(head), last), of_head).final().tolist()
+                run[query.query_id] = {hit.doc_id: score for hit, score in zip(head, final, strict=True)}
+            yield level._replace(rerank=rerank), run
+
+
+def _scores(
+    pipeline: Pipeline,
+    ranker: ElasticRanker,
+    queries: Sequence[Query],
+    retrieved: Mapping[Level, Lists],
+    subnets: set[Subnet],
+    progress: bool | None,
+) -> dict[str, dict[Subnet, dict[str, float]]]:
+    """query_id -> sub-network -> doc_id -> raw score, for whatever any retriever found."""
+    tokens_of, precision = pipeline.parts.tokens_of, pipeline.config.precision
+    found: dict[str, dict[Subnet, dict[str, float]]] = {}
+    for query in track(queries, "scoring", disable=None if progress is None else not progress):
+        doc_ids = list(dict.fromkeys(hit.doc_id for lists in retrieved.values() for hit in lists[query.query_id]))
+        tokens = tokens_of(doc_ids) if doc_ids else []
+        found[query.query_id] = {}
+        for subnet in subnets:
+            plan = ranker.plan(1.0, len(doc_ids), subnet)
+            scored = ranker.score_candidates(query.text, tokens, plan, precision=precision)
+            found[query.query_id][subnet] = dict(zip(doc_ids, scored.scores.tolist(), strict=True))
+    return found
+
+
+def _not_inferior(evaluation: Evaluation, level: Level, reference: Level) -> bool:
+    if level == reference:
+        return True
+    comparison = evaluation.comparison(str(level), MEASURE)
+    return comparison is not None and comparison.p_noninferior < 0.05
+
+
+def _levels(
+    times: Mapping[Level, tuple[list[float], list[float]]],
+    quality: Mapping[Level, float],
+    evaluation: Evaluation,
+    slo_ms: float,
+) -> Iterator[LadderLevel]:
+    """The levels worth serving: fast enough, none dominated, ``MOST_LEVELS`` at most, dearest first."""
+    fast = {level: p95[0] for level, (_, p95) in times.items() if p95[0] <= SHARE_OF_SLO * slo_ms}
+    if not fast:
+        quickest = min(p95[0] for _, p95 in times.values())
+        raise ConfigError(
+            f"no level answers within half the SLO of {slo_ms:.0f} ms; the fastest takes {quickest:.0f} ms: "
+            "raise the SLO, or use smaller models or fewer candidates"
+        )
+    kept: list[Level] = []
+    for level in sorted(fast, key=lambda level: (fast[level], -quality[level])):
+        if not kept or quality[level] > quality[kept[-1]]:
+            kept.append(level)
+    dearest_first = _spread(kept[::-1], [quality[level] for level in kept[::-1]], MOST_LEVELS)
+    p50, p95 = (monotone(_table(times, dearest_first, column)) for column in (0, 1))
+    for level, typical, slow in zip(dearest_first, p50, np.maximum(p50, p95), strict=True):
+        low, high = evaluation.intervals[str(level)][MEASURE]
+        yield LadderLevel(
+            level=str(level), quality=quality[level], interval=(low, high),
+            p50_ms=tuple(np.maximum.accumulate(typical).tolist()), p95_ms=tuple(np.maximum.accumulate(slow).tolist()),
+        )  # fmt: skip
+
+
+def _table(
+    times: Mapping[Level, tuple[list[float], list[float]]], levels: Sequence[Level], column: int
+) -> NDArray[np.float64]:
+    return np.array([times[level][column] for level in levels])
+
+
+def _spread(levels: list[Level], qualities: list[float], most: int) -> list[Level]:
+    """At most ``most`` of ``levels``, first and last among them, with the largest steps of quality."""
+    kept = list(range(len(levels)))
+    while len(kept) > most:
+        steps = [qualities[kept[i - 1]] - qualities[kept[i + 1]] for i in range(1, len(kept) - 1)]
+        del kept[1 + int(np.argmin(steps))]
+    return [levels[i] for i in kept]
+
+
+def _notes(evaluation: Evaluation, reference: Level, ms: float, not_inferior: Point | None) -> dict[str, object]:
+    low, high = evaluation.intervals[str(reference)][MEASURE]
+    notes: dict[str, object] = {
+        "reference": {"level": str(reference), MEASURE: evaluation.means[str(reference)][MEASURE],
+                      "interval": [low, high], "ms": ms},
+        "queries": evaluation.queries,
+        "margin": MARGIN,
+        "not_inferior": None if not_inferior is None else not_inferior.run,
+    }  # fmt: skip
+    return notes

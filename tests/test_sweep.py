@@ -1,0 +1,87 @@
+"""The sweep on six documents: every level of the grid is what the pipeline itself would answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from elastic_ir.cli import app
+from elastic_ir.datasets import load
+from elastic_ir.errors import ConfigError
+from elastic_ir.level import Level
+from elastic_ir.pipeline import Pipeline
+from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
+from elastic_ir.sweep import MOST_LEVELS, _levels, _runs, _spread, sweep
+
+
+@pytest.fixture(scope="module")
+def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
+    return {
+        "retriever": "dense", "candidates": 6, "precision": "fp32", "denser": {"model": str(bert_folder)},
+        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        yield opened
+
+
+def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline, six_documents: Path) -> None:
+    queries = list(load(str(six_documents)).queries())
+    runs = dict(_runs(pipeline, queries, False))
+    assert str(next(iter(runs))) == "dense:w1.00-d4+rerank:w1.00:6@1.00"
+    assert {level.retriever for level in runs} == {"dense", "bm25"}
+    for level, run in runs.items():
+        for hits in pipeline.run(queries, 6, level):
+            found = sorted(run[hits.query.query_id], key=lambda doc_id, r=run[hits.query.query_id]: -r[doc_id])
+            assert found == [hit.doc_id for hit in hits][: len(found)], level
+
+
+def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: Path) -> None:
+    found = sweep(pipeline, load(str(six_documents)), slo_ms=60_000, seconds=0.1, progress=False)
+    ladder = found.file.ladder()
+    assert 1 <= len(ladder.rungs) <= MOST_LEVELS
+    assert found.file.notes["reference"]["level"] == str(found.reference)
+    assert {str(rung.level) for rung in ladder.rungs} <= {point.run for point in found.points}
+    assert found.evaluation.baseline == str(found.reference)
+    with pytest.raises(ConfigError, match="raise the SLO"):
+        sweep(pipeline, load(str(six_documents)), slo_ms=0.001, seconds=0.1, progress=False)
+
+
+def test_levels_that_are_slow_or_dominated_are_left_out() -> None:
+    dear, worse, cheap, slow = (Level.parse(f"dense:w1.00-d{depth}") for depth in (4, 3, 2, 12))
+    times = {dear: ([8.0], [9.0]), worse: ([5.0], [6.0]), cheap: ([2.0], [3.0]), slow: ([80.0], [90.0])}
+    quality = {dear: 0.7, worse: 0.5, cheap: 0.6, slow: 0.9}
+
+    class Intervals:
+        intervals = {str(level): {"ndcg@10": (0.4, 0.9)} for level in quality}  # noqa: RUF012
+
+    found: list[LadderLevel] = list(_levels(times, quality, Intervals(), 100.0))  # type: ignore[arg-type]
+    assert [level.level for level in found] == [str(dear), str(cheap)]
+    assert _spread([dear, worse, cheap], [0.7, 0.69, 0.1], 2) == [dear, cheap]
+
+
+def test_the_command_writes_ladder_picture_and_page(
+    settings: dict[str, Any], six_documents: Path, tmp_path: Path
+) -> None:
+    config, ladder, plot, page = (tmp_path / name for name in ("p.yaml", "ladder.json", "sweep.png", "sweep.html"))
+    config.write_text(json.dumps(settings))
+    asked = ["sweep", str(config), "--dataset", str(six_documents), "--split", "test", "--slo-ms", "60000"]
+    options = ["--output", str(ladder), "--plot", str(plot), "--report", str(page), "--seconds", "1", "--threads", "1"]
+    result = CliRunner().invoke(app, [*asked, *options])
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert "given up: dense:w1.00-d4+rerank:w1.00:6@1.00" in result.output
+    assert read_ladder(ladder).slo_ms == 60000
+    assert plot.stat().st_size > 0
+    assert "Sweep" in page.read_text()
+    simulated = CliRunner().invoke(
+        app, ["simulate", "--ladder", str(ladder), "--arrivals", "poisson:1", "--requests", "50"]
+    )
+    assert simulated.exit_code == 0, simulated.output
