@@ -1,0 +1,116 @@
+"""The paper's online simulation on a measured ladder: concurrency rises and falls, elastic against all else.
+
+Every shape of load, in multiples of the capacity C, with every policy; thresholds are tuned on each shape (on other
+seeds), static levels as they are, and the fluid bound beside them. Then the same with a table that is wrong.
+
+elastic-ir sweep pipelines/elastic.yaml --dataset $ELASTIC_IR_DATA/collections/scifact --output ladder.json
+python benchmarks/online.py --ladder ladder.json [--slo-ms 250]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from measured import RESULTS, data_folder, store
+
+from elastic_ir.schedule import Admission, DrainRule, Ladder
+from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.compare import ELASTIC, TUNING_SEED, Row, policies
+from elastic_ir.schedule.ladderfile import read_ladder
+from elastic_ir.schedule.picture import draw
+from elastic_ir.schedule.simulate import capacity, simulate
+
+POLICIES = [ELASTIC, "thresholds", "head-slack", "aimd", "static"]
+
+
+def shapes(c: float, trace: Path) -> dict[str, str]:
+    """Name of a load -> its arrivals."""
+    named = {f"{k:g} C": f"poisson:{k * c}" for k in (0.5, 1, 2, 4)}
+    named["MMPP 0.5-8 C"] = f"mmpp:{0.5 * c}:{8 * c}:4:1.5"
+    named["Gamma CV2 8, 2 C"] = f"gamma:{2 * c}:8"
+    named["step 0.5-8-0.5 C"] = f"step:{0.5 * c}:{8 * c}:10"
+    return named | {f"trace {k:g} C": f"trace:{trace}:{k * c}" for k in (0.5, 1, 2, 4)}
+
+
+def measured(ladder: Ladder, form: str, requests: int, seeds: int) -> list[Row]:
+    """Every policy on one shape, the mean over seeds."""
+    admission = Admission(ladder)
+    chosen = policies(ladder, POLICIES, arrivals(form, requests, TUNING_SEED), admission)
+    rows = []
+    for name, policy in chosen.items():
+        runs = [
+            Row.of(name, simulate(ladder, policy, arrivals(form, requests, seed), admission=admission, seed=seed))
+            for seed in range(seeds)
+        ]
+        rows.append(Row.mean(runs))
+    return rows
+
+
+def wrong_table(ladder: Ladder, c: float, requests: int, seeds: int) -> dict[str, dict[str, float]]:
+    """In time, after 10 seconds, where service takes 2.5 times what the table says."""
+    found: dict[str, dict[str, float]] = {}
+    for rate in (1, 2):
+        for corrected in (True, False):
+            runs = [
+                simulate(
+                    ladder, DrainRule(ladder), arrivals(f"poisson:{rate * c}", requests, seed),
+                    admission=Admission(ladder), seed=seed, slowdown=2.5, correct=corrected,
+                ).after(10)
+                for seed in range(seeds)
+            ]  # fmt: skip
+            label = f"{rate} C, {'corrected' if corrected else 'not corrected'}"
+            found[label] = {"in time": sum(run.attainment for run in runs) / seeds}
+    return found
+
+
+def main() -> None:
+    """Simulate, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ladder", type=Path, required=True)
+    parser.add_argument("--slo-ms", type=float)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    ladder = read_ladder(arguments.ladder).ladder(arguments.slo_ms)
+    c = capacity(ladder)
+    trace = data_folder() / "traces" / "azure-llm-conv.txt"
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    lines = [
+        f"C = {c:.2f} queries a second ({ladder.rungs[0].level}, 99% within {1000 * ladder.slo_s:.0f} ms)\n",
+        "| load | fluid bound | elastic (in time, utility) | thresholds | head slack | AIMD | best static | full |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    worst: dict[str, float] = {}
+    for name, form in shapes(c, trace).items():
+        rows = {row.policy: row for row in measured(ladder, form, arguments.requests, arguments.seeds)}
+        static = [row for policy, row in rows.items() if policy.startswith("static")]
+        best = max(static, key=lambda row: row.utility)
+        times = arrivals(form, arguments.requests, 0)
+        bound = ladder.fluid_bound(len(times) / float(times[-1]))
+        shown = [rows[ELASTIC], rows["thresholds"], rows["head-slack"], rows["aimd"], best, static[0]]
+        lines.append(
+            f"| {name} | {bound:.4f} | " + " | ".join(f"{r.attainment:.2%}, {r.utility:.4f}" for r in shown) + " |"
+        )
+        figures[name] = {row.policy: row._asdict() for row in rows.values()} | {"fluid bound": {"utility": bound}}
+        for policy, row in rows.items():
+            worst[policy] = min(worst.get(policy, 1.0), row.utility / bound)
+        print(lines[-1], flush=True)
+    cells = ", ".join(f"{policy} {share:.3f}" for policy, share in worst.items())
+    lines.append(f"\nUtility on the worst shape, share of the fluid bound: {cells}.")
+    wrong = wrong_table(ladder, c, arguments.requests, arguments.seeds)
+    cells = ", ".join(f"{label} {found['in time']:.2%}" for label, found in wrong.items())
+    lines.append(f"\nService 2.5 times slower than the table, in time after 10 s: {cells}.")
+    flood = arrivals(f"poisson:{2 * ladder.rungs[-1].rate}", 5 * arguments.requests, 0)
+    served = simulate(ladder, DrainRule(ladder), flood, admission=Admission(ladder)).goodput / ladder.rungs[-1].rate
+    lines.append(f"\nTwice the cheapest level's capacity: goodput {served:.1%} of it.")
+    form = f"step:{0.5 * c}:{8 * c}:10"
+    chosen = policies(ladder, [ELASTIC, "full"], flood, Admission(ladder))
+    times = arrivals(form, 3000, 0)
+    outcomes = {name: simulate(ladder, policy, times, admission=Admission(ladder)) for name, policy in chosen.items()}
+    draw(outcomes, f"load from 0.5 C to 8 C and back, SLO {1000 * ladder.slo_s:.0f} ms", RESULTS / "online.png")
+    store("online", "python benchmarks/online.py --ladder LADDER", {"figures": figures, "C": c}, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
