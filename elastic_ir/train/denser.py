@@ -113,18 +113,19 @@ class DenserObjective:
         """
         rows, size = self.recipe.streams[batch.stream].rows, len(batch.tokens.lengths)
         full, by_nearest = self.config.full, self.recipe.sampling.taught_by == "nearest"
+        read = 1 if self.settings.pooling == "cls" else None
         done: dict[Subnet, States] = {}
         targets = batch.vectors
         if targets is None:
             with torch.no_grad():
-                done[full] = hidden_states(self._teacher, batch.tokens, full)
+                done[full] = hidden_states(self._teacher, batch.tokens, full, read)
             targets = self._unit(last(done[full]), batch.tokens)
         for subnet in subnets:
             count = min(rows.get(str(subnet), size), size)
             if not count:
                 continue
             tokens, wanted = _first(batch.tokens, count), targets[:count]
-            states = hidden_states(self.student, tokens, subnet)
+            states = hidden_states(self.student, tokens, subnet, read)
             vectors = self._unit(last(states), tokens)
             loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
             teaching = nearest_larger(subnet, done, self.config)

@@ -122,10 +122,10 @@ class RankerObjective:
     def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         tokens, full = batch.tokens, self.config.full
         with torch.no_grad():
-            wanted = hidden_states(self.teacher.encoder, tokens, full)
+            wanted = hidden_states(self.teacher.encoder, tokens, full, read=1)
             targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()
         for subnet in subnets:
-            states = hidden_states(self.student.encoder, tokens, subnet)
+            states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             loss = self._score_loss(self.student.heads[str(subnet.depth)](last(states)).float(), targets, batch.shape)
             yield subnet, loss + self.recipe.hidden_loss * states_loss(states, wanted, tokens.lengths)
 

@@ -49,13 +49,14 @@ def start_own_vectors(encoder: ElasticLM, missing: Iterable[str]) -> None:
             own.start_from(encoder)
 
 
-def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet) -> States:
-    """The states of every layer of ``subnet``."""
+def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet, read: int | None) -> States:
+    """The states of every layer of ``subnet``; of the last only the leading ``read`` positions (None: all)."""
     own = model.own_vectors(subnet)
     x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
     states = {}
-    for layer in model.config.layers(subnet.depth):
-        x = model.run_layers(x, bias, [layer], subnet.width, own)
+    layers = model.config.layers(subnet.depth)
+    for layer in layers:
+        x = model.run_layers(x, bias, [layer], subnet.width, own, positions=read if layer == layers[-1] else None)
         states[layer] = x.float()
     return states
 
@@ -70,5 +71,8 @@ def states_loss(found: States, wanted: States, lengths: Tensor) -> Tensor:
     rows = min(len(last(found)), len(last(wanted)))
     length = int(lengths[:rows].max())
     mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
-    terms = [hidden_loss(state[:rows, :length], wanted[layer][:rows, :length], mask) for layer, state in found.items()]
+    terms = []
+    for layer, state in found.items():
+        shared = min(length, state.shape[1], wanted[layer].shape[1])
+        terms.append(hidden_loss(state[:rows, :shared], wanted[layer][:rows, :shared], mask[:, :shared]))
     return torch.stack(terms).mean()
