@@ -16,7 +16,7 @@ from measured import RESULTS, data_folder, store
 
 from elastic_ir.schedule import Admission, DrainRule, Ladder
 from elastic_ir.schedule.arrivals import arrivals
-from elastic_ir.schedule.compare import ELASTIC, TUNING_SEED, Row, policies
+from elastic_ir.schedule.compare import ELASTIC, TUNING_SEED, Row, admission_of, policies
 from elastic_ir.schedule.ladderfile import read_ladder
 from elastic_ir.schedule.picture import draw
 from elastic_ir.schedule.simulate import capacity, simulate
@@ -39,8 +39,9 @@ def measured(ladder: Ladder, form: str, requests: int, seeds: int) -> list[Row]:
     chosen = policies(ladder, POLICIES, arrivals(form, requests, TUNING_SEED), admission)
     rows = []
     for name, policy in chosen.items():
+        own = admission_of(policy, ladder)
         runs = [
-            Row.of(name, simulate(ladder, policy, arrivals(form, requests, seed), admission=admission, seed=seed))
+            Row.of(name, simulate(ladder, policy, arrivals(form, requests, seed), admission=own, seed=seed))
             for seed in range(seeds)
         ]
         rows.append(Row.mean(runs))
@@ -107,9 +108,14 @@ def main() -> None:
     form = f"step:{0.5 * c}:{8 * c}:10"
     chosen = policies(ladder, [ELASTIC, "full"], flood, Admission(ladder))
     times = arrivals(form, 3000, 0)
-    outcomes = {name: simulate(ladder, policy, times, admission=Admission(ladder)) for name, policy in chosen.items()}
+    outcomes = {
+        name: simulate(ladder, policy, times, admission=admission_of(policy, ladder)) for name, policy in chosen.items()
+    }
     draw(outcomes, f"load from 0.5 C to 8 C and back, SLO {1000 * ladder.slo_s:.0f} ms", RESULTS / "online.png")
-    store("online", "python benchmarks/online.py --ladder LADDER", {"figures": figures, "C": c}, "\n".join(lines))
+    command = f"python benchmarks/online.py --ladder LADDER --slo-ms {1000 * ladder.slo_s:g}"
+    command += f" --requests {arguments.requests} --seeds {arguments.seeds}"
+    found = {"C": c, "figures": figures, "wrong table": wrong, "goodput at twice the cheapest": served}
+    store("online", command, found, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from elastic_ir.train import Recipe, train
 
 SMALL = SUBNETS[1:]
 GRID = {"widths": (1.0, 0.5, 0.25), "depths": (2, 6, 12)}
-NEVER = 10**9
 
 
 def samplings() -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
@@ -32,7 +31,7 @@ def samplings() -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
     yield "sandwich, 2 random", {"strategy": "sandwich", "random": 2, **GRID}, SUBNETS
     yield "all of 3 x 3", {"strategy": "all", **GRID}, SUBNETS
     for subnet in SMALL:
-        yield f"{subnet} alone", {"strategy": "fixed", "subnets": (subnet,), "full_every": NEVER}, (subnet,)
+        yield f"{subnet} alone", {"strategy": "fixed", "subnets": (subnet,), "full_every": 0}, (subnet,)
 
 
 def recipe(arguments: argparse.Namespace, sampling: dict[str, Any], name: str) -> Recipe:
@@ -56,7 +55,7 @@ def recipe(arguments: argparse.Namespace, sampling: dict[str, Any], name: str) -
             "warmup": arguments.steps // 10,
             "cooldown": arguments.steps // 2,
             "average": 0.98,
-            "own_vectors": sampling["strategy"] == "fixed",
+            "own_vectors": True,
             "sampling": sampling,
             "precision": "fp32",
         }

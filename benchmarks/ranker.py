@@ -31,7 +31,8 @@ def rows(ranker: ElasticRanker, chosen: list[str]) -> dict[str, Plan]:
     table: dict[str, Plan] = {"full": (Step(CANDIDATES, ranker.config.full),)}
     table |= {f"budget {share:.0%}": ranker.plan(share, CANDIDATES) for share in (0.5, 0.25, 0.1)}
     named = {Subnet.parse(text) for text in ranker.config.trained}
-    named |= {Subnet(1.0, depth) for depth in ranker.config.exits if ranker.config.depth_rule == "prefix"}
+    if ranker.config.depth_rule == "prefix":  # every exit of a trained width was trained
+        named = {Subnet(width, depth) for width in (1.0, 0.5) for depth in ranker.config.exits}
     smaller = sorted(named - {ranker.config.full}, key=lambda subnet: -subnet.width * subnet.depth)
     table |= {str(subnet): (Step(CANDIDATES, subnet),) for subnet in smaller}
     return {row: plan for row, plan in table.items() if not chosen or row in chosen}
@@ -126,6 +127,9 @@ def main() -> None:
     if others:
         lines.append(f"\nNames of collections: share of full's top {TOP} found, {arguments.agreement} queries each.")
     command = "python benchmarks/ranker.py" + (f" --agreement {arguments.agreement}" if others else "")
+    command += f" --model {arguments.model}" if arguments.model != parser.get_default("model") else ""
+    command += " --teacher TEACHER" if arguments.teacher else ""
+    command += f" --precision {arguments.precision}" if arguments.precision != "auto" else ""
     store("ranker", command, {"model": arguments.model, "figures": figures, "agreement": shared}, "\n".join(lines))
 
 

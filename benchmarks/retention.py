@@ -65,7 +65,9 @@ def token_table(collection: str, denser: ElasticDenser, table: np.ndarray) -> di
     with open_index(index_of(folder)) as index:
         assert index.dense is not None
         ids = denser.tokens.ids([document.contents for document in index.documents], denser.settings.max_length)
-        frequency = np.bincount(np.concatenate([np.unique(row) for row in ids]), minlength=len(table))
+        frequency = np.bincount(
+            np.concatenate([np.unique(np.array(row, np.int64)) for row in ids]), minlength=len(table)
+        )
         idf = np.log(len(ids) / np.maximum(1, frequency))
         queries = list(dataset.queries())
         for query, tokens in zip(queries, denser.tokens.ids([query.text for query in queries], 512), strict=True):

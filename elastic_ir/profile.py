@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import isotonic_regression
 
 from elastic_ir.config import checked
-from elastic_ir.errors import ConfigError, InputError
+from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
-from elastic_ir.pipeline import Pipeline
+from elastic_ir.pipeline import Hits, Pipeline
 from elastic_ir.progress import track
 from elastic_ir.records import Query
 
@@ -51,12 +51,13 @@ class Profile(BaseModel):
 
     machine: dict[str, Any]
     models: dict[str, str]
+    pipeline: dict[str, Any]
     corpus_sha256: str
     threads: int = Field(gt=0)
     cells: tuple[Cell, ...] = Field(min_length=1)
 
     def check(self, pipeline: Pipeline) -> None:
-        """Refuse another machine, thread count, model or collection.
+        """Refuse another machine, thread count, model, pipeline or collection.
 
         Raises:
             ConfigError: naming what differs.
@@ -66,7 +67,7 @@ class Profile(BaseModel):
             "models": pipeline.models,
             "corpus_sha256": pipeline.corpus_sha256,
         }
-        here["threads"] = torch.get_num_threads()
+        here |= {"threads": torch.get_num_threads(), "pipeline": _settings(pipeline)}
         for key, found in here.items():
             if getattr(self, key) != found:
                 raise ConfigError(
@@ -148,7 +149,8 @@ def measure(
         for level, batch, tokens in keys:
             drawn = random.choices(by_length[tokens], k=batch)
             begun = time.perf_counter()
-            list(pipeline.run([Query(str(i), query.text) for i, query in enumerate(drawn)], HITS, level, batch=batch))
+            asked = [Query(str(i), query.text) for i, query in enumerate(drawn)]
+            list(as_asked(pipeline.run(asked, HITS, level, batch=batch), level))
             if number:
                 taken[level, batch, tokens].append(1000 * (time.perf_counter() - begun))
         rounds = number
@@ -163,9 +165,24 @@ def measure(
         for (level, batch, tokens), ms in taken.items()
     )  # fmt: skip
     return Profile(
-        machine=machine(), models=pipeline.models, corpus_sha256=pipeline.corpus_sha256,
+        machine=machine(), models=pipeline.models, pipeline=_settings(pipeline), corpus_sha256=pipeline.corpus_sha256,
         threads=torch.get_num_threads(), cells=cells,
     )  # fmt: skip
+
+
+def as_asked(answers: Iterable[Hits], level: Level) -> Iterator[Hits]:
+    """``answers``, refused where another level than ``level`` gave one.
+
+    Raises:
+        BackendError: naming both; a figure of the wrong level would be worse than none.
+    """
+    for hits in answers:
+        if hits.level != level:
+            detail = hits.degraded.detail if hits.degraded else "no reason given"
+            raise BackendError(
+                f"level {level} was asked for and {hits.level} answered ({detail}); nothing was measured"
+            )
+        yield hits
 
 
 def best_threads(pipeline: Pipeline, queries: Sequence[Query], most: int | None = None) -> int:
@@ -194,11 +211,12 @@ def read_profile(path: Path) -> Profile:
         ConfigError: if it is missing or does not hold.
     """
     try:
-        return checked(Profile, json.loads(path.read_text("utf-8")), str(path))
+        found = json.loads(path.read_text("utf-8"))
     except OSError as exc:
         raise ConfigError(f"cannot read profile {path}: {exc.strerror}; make one with elastic-ir profile") from exc
     except ValueError as exc:
         raise ConfigError(f"profile {path} is not JSON: {exc}") from exc
+    return checked(Profile, found, str(path))
 
 
 def write_profile(profile: Profile, path: Path) -> None:
@@ -213,6 +231,11 @@ def monotone(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     """``[levels, batches]`` milliseconds, dearest first, made to fall from level to level by least squares."""
     fitted = [isotonic_regression(column, increasing=False).x for column in costs.T]
     return np.stack(fitted, axis=1)
+
+
+def _settings(pipeline: Pipeline) -> dict[str, Any]:
+    """What of the configuration times depend on: all but where index and queries lie."""
+    return {key: value for key, value in pipeline.to_config().items() if key not in ("dataset", "split", "index")}
 
 
 def _buckets(queries: Sequence[Query]) -> dict[int, list[Query]]:

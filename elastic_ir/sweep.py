@@ -17,7 +17,7 @@ from elastic_ir.evaluate import Evaluation, Section, evaluate
 from elastic_ir.evaluate.operating import Point, front
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import BATCHES, machine, measure, monotone
+from elastic_ir.profile import BATCHES, HITS, as_asked, machine, measure, monotone
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, replay
@@ -137,7 +137,7 @@ def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query
         took = []
         for query in [queries[i % len(queries)] for i in range(4)]:
             begun = time.perf_counter()
-            list(pipeline.run([query], 10, level, batch=1))
+            list(as_asked(pipeline.run([query], HITS, level, batch=1), level))
             took.append(1000 * (time.perf_counter() - begun))
         found[level] = sorted(took[1:])[1]
     return found
@@ -146,24 +146,33 @@ def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query
 def _runs(
     pipeline: Pipeline, queries: Sequence[Query], progress: bool | None
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
-    """Every level of the grid with its run, the reference first."""
-    parts, most = pipeline.parts, pipeline.config.candidates
+    """Every level of the grid with its run of ``HITS`` hits, the reference first."""
+    parts, most = pipeline.parts, max(HITS, min(pipeline.config.candidates, CANDIDATES[-1]))
     retrieved: dict[Level, Lists] = {}
-    if parts.denser is not None and "dense" in parts.retrievers:
-        config = parts.denser.config
-        subnets = {config.full, *map(Subnet.parse, config.trained)}
-        for subnet in sorted(subnets, key=lambda s: (-config.flops(s, 1, 1), s)):
-            retrieved[Level("dense", subnet)] = _retrieved(pipeline, queries, Level("dense", subnet), most)
+    for retriever in sorted(parts.retrievers - {"bm25"}, reverse=True):
+        if parts.denser is not None:
+            config = parts.denser.config
+            subnets = {config.full, *map(Subnet.parse, config.trained)}
+            for subnet in sorted(subnets, key=lambda s: (-config.flops(s, 1, 1), s)):
+                level = Level(retriever, subnet)
+                retrieved[level] = _retrieved(pipeline, queries, level, most)
     if "bm25" in parts.retrievers:
         retrieved[Level("bm25")] = _retrieved(pipeline, queries, Level("bm25"), most)
+    if not retrieved:
+        raise ConfigError("no retriever of this pipeline can be swept: its model is missing, and it has no BM25 side")
     if parts.ranker is not None and parts.config.reranker is not None:
         yield from _reranked(pipeline, parts.ranker, queries, retrieved, progress)
     for level, lists in retrieved.items():
-        yield level, {query_id: {hit.doc_id: hit.score for hit in hits} for query_id, hits in lists.items()}
+        yield level, {query_id: _ranked([hit.doc_id for hit in hits]) for query_id, hits in lists.items()}
 
 
 def _retrieved(pipeline: Pipeline, queries: Sequence[Query], level: Level, most: int) -> Lists:
-    return {hits.query.query_id: list(hits) for hits in pipeline.run(queries, most, level)}
+    return {hits.query.query_id: list(hits) for hits in as_asked(pipeline.run(queries, most, level), level)}
+
+
+def _ranked(doc_ids: Sequence[str]) -> dict[str, float]:
+    """The first ``HITS`` as a run: scores that fall by whole steps."""
+    return {doc_id: float(HITS - rank) for rank, doc_id in enumerate(doc_ids[:HITS])}
 
 
 def _reranked(
@@ -174,7 +183,8 @@ def _reranked(
     progress: bool | None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every retriever's list reranked by every plan of the grid."""
-    most, weight = pipeline.config.candidates, pipeline.parts.config.reranker.retriever_weight  # type: ignore[union-attr]
+    settings = pipeline.config.reranker
+    most, weight = min(pipeline.config.candidates, CANDIDATES[-1]), settings.retriever_weight if settings else 0.0
     widths = sorted({1.0, *(Subnet.parse(text).width for text in ranker.config.trained)}, reverse=True)
     counts = [count for count in CANDIDATES if count < most] + [most]
     plans: dict[RerankLevel, Plan] = {}
@@ -191,7 +201,7 @@ def _reranked(
         for rerank in plans:
             run = {}
             for query in queries:
-                head = lists[query.query_id][: rerank.candidates]
+                head, tail = lists[query.query_id][: rerank.candidates], lists[query.query_id][rerank.candidates :]
                 if not head:
                     run[query.query_id] = dict[str, float]()
                     continue
@@ -199,8 +209,8 @@ def _reranked(
                 known = scores[query.query_id]
                 extra = np.array(prior(head, weight) or [0.0] * len(head), np.float32)
                 of_head = {s: np.array([known[s][hit.doc_id] for hit in head], np.float32) + extra for s in subnets}
-                final = replay(ranker.plan(rerank.budget, len(head), last), of_head).final().tolist()
-                run[query.query_id] = {hit.doc_id: score for hit, score in zip(head, final, strict=True)}
+                order = replay(ranker.plan(rerank.budget, len(head), last), of_head).order()
+                run[query.query_id] = _ranked([*(head[row].doc_id for row in order), *(hit.doc_id for hit in tail)])
             yield level._replace(rerank=rerank), run
 
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
-from elastic_ir.errors import ConfigError
+from elastic_ir.errors import BackendError, ConfigError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
+from elastic_ir.profile import measure
 from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
 from elastic_ir.sweep import MOST_LEVELS, _levels, _runs, _spread, sweep
 
@@ -41,7 +42,19 @@ def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline
     for level, run in runs.items():
         for hits in pipeline.run(queries, 6, level):
             found = sorted(run[hits.query.query_id], key=lambda doc_id, r=run[hits.query.query_id]: -r[doc_id])
-            assert found == [hit.doc_id for hit in hits][: len(found)], level
+            assert found == [hit.doc_id for hit in hits], level
+
+
+def test_a_hybrid_is_swept_too_and_a_missing_model_is_an_error(settings: dict[str, Any], six_documents: Path) -> None:
+    plain = settings | {"retriever": "hybrid", "reranker": None}
+    queries = list(load(str(six_documents)).queries())
+    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
+        runs = dict(_runs(opened, queries, False))
+        assert {level.retriever for level in runs} == {"hybrid", "bm25"}
+        index = opened.index_path
+    broken = {"retriever": "dense", "denser": {"model": str(six_documents / "none")}, "index": str(index)}
+    with Pipeline.from_config(broken) as opened, pytest.raises(BackendError, match="nothing was measured"):
+        measure(opened, [Level.parse("dense:w1.00-d4")], queries, seconds=0.1)
 
 
 def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: Path) -> None:

@@ -58,6 +58,8 @@ def profile(
             found = read_profile(output)
             use_threads(threads or found.threads)
             found.check(opened)
+            if levels:
+                raise ConfigError(f"{output} is there already; give --refresh to measure other levels")
             named = [Level.parse(text) for text in dict.fromkeys(cell.level for cell in found.cells)]
         else:
             use_threads(threads or best_threads(opened, queries))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elastic_ir.cli.options import say
+
+if TYPE_CHECKING:
+    from elastic_ir.schedule.simulate import Outcome
 
 POLICIES = "elastic,thresholds,head-slack,aimd,full"
 
@@ -22,7 +25,7 @@ def simulate(
             "diurnal:LOW:HIGH:PERIOD or trace:FILE[:RATE]; rates are requests a second."
         ),
     ],
-    slo_ms: Annotated[float | None, typer.Option(help="In place of the ladder's.")] = None,
+    slo_ms: Annotated[float | None, typer.Option(min=1, help="In place of the ladder's.")] = None,
     policy: Annotated[str, typer.Option(help="Names with commas; also 'static', or a level of the ladder.")] = POLICIES,
     requests: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of each seed.")] = 20_000,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs that are averaged.")] = 3,
@@ -38,26 +41,29 @@ def simulate(
 
     from elastic_ir.schedule import Admission
     from elastic_ir.schedule.arrivals import arrivals as times_of
-    from elastic_ir.schedule.compare import TUNING_SEED, Row, policies
+    from elastic_ir.schedule.compare import TUNING_SEED, Row, admission_of, policies
     from elastic_ir.schedule.ladderfile import read_ladder
     from elastic_ir.schedule.picture import draw
     from elastic_ir.schedule.simulate import simulate as run
     from elastic_ir.terminal import print_table
 
     known = read_ladder(ladder).ladder(slo_ms)
-    admission = Admission(known)
     names = [name.strip() for name in policy.split(",")]
-    chosen = policies(known, names, times_of(arrivals, min(requests, 20_000), TUNING_SEED), admission)
+    tuning = times_of(arrivals, min(requests, 20_000), TUNING_SEED)
+    chosen = policies(known, names, tuning, Admission(known))
     rows: list[Row] = []
-    shown = {}
+    shown: dict[str, Outcome] = {}
+    rates: list[float] = []
     for name, acting in chosen.items():
-        outcomes = [
-            run(known, acting, times_of(arrivals, requests, seed), admission=admission, seed=seed, slowdown=slowdown)
-            for seed in range(seeds)
-        ]
-        rows.append(Row.mean([Row.of(name, outcome) for outcome in outcomes]))
-        shown[name] = outcomes[0]
-    rate = sum(len(o.arrived) / float(o.arrived[-1]) for o in outcomes) / seeds
+        admission, found = admission_of(acting, known), []
+        for seed in range(seeds):
+            times = times_of(arrivals, requests, seed)
+            outcome = run(known, acting, times, admission=admission, seed=seed, slowdown=slowdown)
+            found.append(Row.of(name, outcome))
+            rates.append(len(times) / max(1e-9, float(times[-1])))
+            shown.setdefault(name, outcome)
+        rows.append(Row.mean(found))
+    rate = sum(rates) / len(rates)
     bound = known.fluid_bound(rate * slowdown)
     table = Table(title=f"{arrivals}: {requests:,} requests x {seeds} seeds, SLO {1000 * known.slo_s:.0f} ms")
     for column in ("policy", "in time", "utility", "quality", "refused", "p50 ms", "p99 ms", "p99.9 ms", "switches/s"):

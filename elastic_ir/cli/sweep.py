@@ -9,6 +9,8 @@ import typer
 
 from elastic_ir.cli.options import DatasetOption, IndexOption, say
 
+PICTURES = (".png", ".svg", ".pdf")
+
 
 def sweep(
     pipeline: Annotated[Path, typer.Argument(help="Pipeline in YAML.")],
@@ -28,15 +30,20 @@ def sweep(
     Example: elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
     """
     from elastic_ir.datasets import load
-    from elastic_ir.errors import ConfigError
+    from elastic_ir.errors import ConfigError, InputError
     from elastic_ir.evaluate import write_report
     from elastic_ir.evaluate.picture import draw_trade_off
+    from elastic_ir.evaluate.report import FORMS
     from elastic_ir.pipeline import Pipeline
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule.ladderfile import write_ladder
     from elastic_ir.sweep import MARGIN, MEASURE
     from elastic_ir.sweep import sweep as find
 
+    if report is not None and report.suffix not in FORMS:
+        raise InputError(f"report {report} ends in {report.suffix!r}; wanted one of {', '.join(FORMS)}")
+    if plot is not None and plot.suffix not in PICTURES:
+        raise InputError(f"picture {plot} ends in {plot.suffix!r}; wanted one of {', '.join(PICTURES)}")
     if threads is not None:
         use_threads(threads)
     with Pipeline.from_config(pipeline, dataset=dataset, index=index) as opened:
@@ -55,7 +62,7 @@ def sweep(
     shown = found.not_inferior or "none shown"
     say(f"cheapest timed level not inferior to it by more than {MARGIN}: {shown}")
     if plot is not None:
-        draw_trade_off(found.points, MEASURE, plot, f"{name}: {queries} queries")
+        draw_trade_off(found.points, MEASURE, plot, f"{name}: {found.evaluation.queries} queries")
         say(f"picture: {plot}")
     if report is not None:
         write_report([found.section], report, "Sweep")

@@ -28,7 +28,7 @@ def arrivals(form: str, count: int, seed: int = 0) -> Times:
 
     Args:
         form: one of ``FORMS``, e.g. ``poisson:40`` or ``trace:arrivals.txt:20`` (rescaled to a mean of 20 a second;
-            repeated where it is shorter than ``count``).
+            begun elsewhere by every seed but 0, and repeated where it is shorter than ``count``).
         count: requests.
         seed: the same seed gives the same times.
 
@@ -42,7 +42,7 @@ def arrivals(form: str, count: int, seed: int = 0) -> Times:
         raise InputError(f"{count} requests; wanted at least 1")
     random = np.random.default_rng(seed)
     if kind == "trace":
-        return _trace(rest, count)
+        return _trace(rest, count, 0.0 if seed == 0 else random.random())
     try:
         numbers = [float(part) for part in rest.split(":")]
     except ValueError:
@@ -97,7 +97,8 @@ def _of_rates(random: np.random.Generator, count: int, edges: Times, rates: Time
     return np.interp(units, expected, edges)
 
 
-def _trace(rest: str, count: int) -> Times:
+def _trace(rest: str, count: int, begin: float) -> Times:
+    """The trace from the share ``begin`` of its arrivals on, around and around."""
     path, _, rate = rest.rpartition(":")
     if not path or not _is_number(rate):
         path, rate = rest, ""
@@ -114,10 +115,12 @@ def _trace(rest: str, count: int) -> Times:
     gap = times[-1] / (len(times) - 1)
     if rate:
         times, gap = times / (gap * float(rate)), 1 / float(rate)
-    repeats = -(-count // len(times))
+    skipped = int(begin * len(times))
+    repeats = -(-(count + skipped) // len(times))
     shifts = np.arange(repeats) * (times[-1] + gap)
-    repeated: Times = (shifts[:, None] + times[None, :]).reshape(-1)[:count]
-    return repeated
+    repeated: Times = (shifts[:, None] + times[None, :]).reshape(-1)[skipped : skipped + count]
+    begun: Times = repeated - repeated[0]
+    return begun
 
 
 def _is_number(text: str) -> bool:

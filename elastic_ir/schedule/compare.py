@@ -17,7 +17,13 @@ from elastic_ir.schedule.simulate import Outcome, simulate
 
 ELASTIC = "elastic"
 TUNING_SEED = 7919
-"""Thresholds are tuned on arrivals of another seed than those they are measured on."""
+"""Thresholds are tuned on arrivals of another seed than those they are measured on (a trace starts elsewhere)."""
+
+
+def admission_of(policy: Policy, ladder: Ladder) -> Admission:
+    """Admission that suits ``policy``: a static level is not asked to serve what only a cheaper one could."""
+    static = [rung for rung in ladder.rungs if isinstance(policy, Fixed) and rung.level == policy.level]
+    return Admission(ladder._replace(rungs=tuple(static)) if static else ladder)
 
 
 class Row(NamedTuple):

@@ -61,9 +61,9 @@ class Ladder(NamedTuple):
         if not self.slo_s > 0:
             raise ConfigError(f"slo {self.slo_s} s is out of range; wanted more than 0")
         for rung in self.rungs:
-            times = rung.seconds
-            if not times or not all(0 < time < float("inf") for time in times) or list(times) != sorted(times):
-                raise ConfigError(f"level {rung.level}: times {times} are not positive and rising with the batch")
+            for times in (rung.seconds, rung.typical or rung.seconds):
+                if not times or not all(0 < time < float("inf") for time in times) or list(times) != sorted(times):
+                    raise ConfigError(f"level {rung.level}: times {times} are not positive and rising with the batch")
         for dearer, cheaper in zip(self.rungs, self.rungs[1:], strict=False):
             if dearer.max_batch != cheaper.max_batch:
                 raise ConfigError(f"levels {dearer.level} and {cheaper.level} have times of different batches")
@@ -76,14 +76,11 @@ class Ladder(NamedTuple):
     def fluid_bound(self, rate: float) -> float:
         """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.
 
-        The best mix of two levels whose mean time a request, in full batches, is no more than ``1 / rate``; requests
-        beyond the cheapest level's capacity count 0.
+        The best mix of two levels, or of one and refusal, whose mean time a request, in full batches, is no more than
+        ``1 / rate``; a refused request counts 0.
         """
-        points = [(1 / rung.rate, rung.quality) for rung in self.rungs]
+        points = [(0.0, 0.0), *((1 / rung.rate, rung.quality) for rung in self.rungs)]
         budget = 1 / rate
-        cheapest = min(points)
-        if cheapest[0] >= budget:
-            return cheapest[1] * budget / cheapest[0]
         best = max(quality for time, quality in points if time <= budget)
         for fast in points:
             for slow in points:

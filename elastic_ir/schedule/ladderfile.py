@@ -22,7 +22,7 @@ class LadderLevel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: str
-    quality: float
+    quality: float = Field(allow_inf_nan=False)
     interval: tuple[float, float] | None = None
     p50_ms: tuple[float, ...] = Field(min_length=1)
     p95_ms: tuple[float, ...] = Field(min_length=1)
@@ -49,7 +49,7 @@ class LadderFile(BaseModel):
                 raise ConfigError(f"level {level.level}: p50_ms and p95_ms are of different length")
             seconds, typical = (tuple(ms / 1000 for ms in times) for times in (level.p95_ms, level.p50_ms))
             rungs.append(Rung(Level.parse(level.level), level.quality, seconds, typical))
-        return Ladder(tuple(rungs), (slo_ms or self.slo_ms) / 1000).checked()
+        return Ladder(tuple(rungs), (self.slo_ms if slo_ms is None else slo_ms) / 1000).checked()
 
 
 def read_ladder(path: Path) -> LadderFile:
@@ -59,15 +59,14 @@ def read_ladder(path: Path) -> LadderFile:
         ConfigError: if it is missing or does not hold.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"ladder {path} is larger than {LARGEST:,} bytes; wanted one that sweep wrote")
-        found = json.loads(path.read_text("utf-8"))
+        size = path.stat().st_size
+        found = json.loads(path.read_text("utf-8")) if size <= LARGEST else None
     except OSError as exc:
         raise ConfigError(f"cannot read ladder {path}: {exc.strerror}; make one with elastic-ir sweep") from exc
     except ValueError as exc:
         raise ConfigError(f"ladder {path} is not JSON: {exc}") from exc
     if not isinstance(found, dict):
-        raise ConfigError(f"ladder {path} holds no object; wanted one that sweep wrote")
+        raise ConfigError(f"ladder {path} holds no object, or over {LARGEST:,} bytes; wanted one that sweep wrote")
     ladder = checked(LadderFile, found, str(path))
     ladder.ladder()
     return ladder

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
         arrived: ``[N]`` seconds.
         latency: ``[N]`` seconds from arrival to answer; infinite where refused.
         rung: ``[N]`` position in the ladder of the level that answered; -1 where refused.
-        switches: how often the level changed from one batch to the next.
+        switches: how often the level changed from one batch to the next, over all requests simulated.
     """
 
     ladder: Ladder
@@ -124,12 +124,12 @@ def simulate(
     clock, position, switches = 0.0, 0, 0
     previous: Level | None = None
     late = False
-    learned = 1.0
     while position < count or queue:
         if not queue:
             clock = max(clock, times[position])
         while position < count and times[position] <= clock:
             arrival = times[position]
+            learned = correction.at(arrival) if correct else 1.0
             if admission is None or admission.admits(slo, len(queue), clock - arrival, learned):
                 queue.append(position)
             position += 1
@@ -160,10 +160,16 @@ def simulate(
 
 
 def capacity(ladder: Ladder, share: float = 0.99, requests: int = 20_000, seed: int = 0) -> float:
-    """C: the highest Poisson rate at which the dearest level alone keeps ``share`` of requests within the SLO."""
+    """C: the highest Poisson rate at which the dearest level alone keeps ``share`` of requests within the SLO.
+
+    0 where it does not do so even for one request at a time.
+    """
     units = np.cumsum(np.random.default_rng(seed).exponential(1.0, requests))
     dearest = Fixed(ladder.rungs[0].level)
     low, high = 0.0, 1.2 * ladder.rungs[0].rate
+    alone = simulate(ladder, dearest, 1000 * units / high, seed=seed)
+    if alone.attainment < share:
+        return 0.0
     while high - low > 0.005 * high:
         rate = (low + high) / 2
         kept = simulate(ladder, dearest, units / rate, seed=seed).attainment

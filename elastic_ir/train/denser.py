@@ -26,6 +26,7 @@ from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import nearest_larger
 from elastic_ir.train.student import (
     States,
+    check_start,
     hidden_states,
     last,
     load_start,
@@ -63,6 +64,7 @@ class DenserObjective:
         taught_by = denser_settings(teacher, given)
         self.settings = denser_settings(teacher, given | recipe.denser.model_dump(exclude_unset=True))
         start = teacher if recipe.start is None else load_checkpoint(recipe.start)
+        check_start(start, teacher)
         config = start.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
         self.student = ElasticLM(with_own_vectors(config, recipe))
         self._missing = load_start(self.student, start)

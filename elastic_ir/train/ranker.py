@@ -18,6 +18,7 @@ from elastic_ir.train.losses import list_loss, score_loss
 from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
 from elastic_ir.train.student import (
+    check_start,
     hidden_states,
     last,
     load_start,
@@ -55,6 +56,12 @@ class RankerObjective:
         fill(self.teacher, teacher)
         self.teacher.requires_grad_(False)
         start = teacher if recipe.start is None else load_checkpoint(recipe.start)
+        check_start(start, teacher)
+        if start.native and start.config.depth_rule != recipe.depth_rule:
+            raise ConfigError(
+                f"start {start.name} has depth_rule {start.config.depth_rule}, the recipe {recipe.depth_rule}; "
+                "its sub-networks would run other layers"
+            )
         config = start.config.model_copy(update={"depth_rule": recipe.depth_rule, "exits": ()})
         exits = {*recipe.exits, *start.config.exits}
         if not self._prefix:

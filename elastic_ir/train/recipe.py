@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from elastic_ir.config import checked, read_yaml
 from elastic_ir.dense import DenserSettings
@@ -19,8 +19,7 @@ class _Settings(BaseModel):
 
 
 def _check_subnet(text: str) -> str:
-    Subnet.parse(text)
-    return text
+    return str(Subnet.parse(text))
 
 
 SubnetName = Annotated[str, AfterValidator(_check_subnet)]
@@ -43,6 +42,13 @@ class TextSource(_Settings):
     span_words: tuple[int, int] | None = None
     limit: int | None = Field(default=None, gt=0)
 
+    @field_validator("span_words")
+    @classmethod
+    def _rising(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 1 <= value[0] <= value[1]:
+            raise ValueError("wanted two word counts, the lesser one first, e.g. [5, 26]")
+        return value
+
 
 class TextStream(_Settings):
     """Texts of one kind for a denser, drawn once into a pool, and the steps they fill.
@@ -62,7 +68,7 @@ class TextStream(_Settings):
     texts: tuple[TextSource, ...] = Field(min_length=1)
     pool: int = Field(default=200_000, gt=1)
     batch: int = Field(default=128, gt=1)
-    max_tokens: int = Field(default=48, ge=8, le=512)
+    max_tokens: int = Field(default=48, ge=8, le=510)
     share: int = Field(default=1, gt=0)
     rows: dict[SubnetName, Annotated[int, Field(ge=0)]] = {}
     teach_states: bool = False
@@ -81,7 +87,7 @@ class Sampling(_Settings):
     Attributes:
         strategy: ``fixed`` takes ``subnets`` in every step; ``all`` likewise but over the whole grid of
             ``widths`` x ``depths``; ``sandwich`` the largest, the smallest and ``random`` others of the grid.
-        full_every: the full subnet learns in every n-th step only.
+        full_every: the full subnet learns in every n-th step only; 0: never.
         taught_by: whose hidden states a smaller denser takes where the teacher does not run: those of the ``full``
             student, or of the ``nearest`` larger one of the same step.
     """
@@ -91,7 +97,7 @@ class Sampling(_Settings):
     widths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     depths: tuple[int, ...] = ()
     random: int = Field(default=2, ge=0)
-    full_every: int = Field(default=1, ge=1)
+    full_every: int = Field(default=1, ge=0)
     taught_by: Literal["full", "nearest"] = "full"
 
 
@@ -164,8 +170,8 @@ _MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_
 
 
 def identity(recipe: Recipe) -> str:
-    """What must stay the same for a run to continue, as JSON: all but lengths, places and machines."""
-    return json.dumps(recipe.model_dump(mode="json", exclude=_MAY_CHANGE), sort_keys=True)
+    """What must stay the same for a run to continue, as JSON: all but lengths, places, machines and defaults."""
+    return json.dumps(recipe.model_dump(mode="json", exclude=_MAY_CHANGE, exclude_defaults=True), sort_keys=True)
 
 
 def read_recipe(path: Path, **changes: Any) -> Recipe:
@@ -174,7 +180,8 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     Raises:
         ConfigError: naming the file and what is wrong.
     """
-    return checked(Recipe, _expanded(read_yaml(path, "recipe") | changes), str(path))
+    found = _expanded(read_yaml(path, "recipe"))
+    return checked(Recipe, found | changes if isinstance(found, dict) else found, str(path))
 
 
 def _expanded(value: Any) -> Any:

@@ -49,7 +49,7 @@ def strategy(sampling: Sampling, config: ElasticConfig, seed: int) -> Strategy:
     others, smallest = grid[1:], grid[-1]
 
     def sample(step: int) -> list[Subnet]:
-        first = [full] if step % sampling.full_every == 0 else []
+        first = [full] if sampling.full_every and step % sampling.full_every == 0 else []
         if sampling.strategy != "sandwich":
             return first + others
         middle = others[:-1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint
-from elastic_ir.elastic.model import padding_bias
+from elastic_ir.elastic.model import OwnVectors, padding_bias
 from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.losses import hidden_loss
@@ -21,11 +21,29 @@ States = dict[int, Tensor]
 
 
 def with_own_vectors(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
-    """``config`` with normalisation and biases of their own for the smaller subnets, where the recipe wants it."""
+    """``config`` with normalisation and biases of their own for the smaller subnets, where the recipe wants it.
+
+    Those that have their own already keep them.
+    """
     if not recipe.own_vectors:
         return config
     smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
-    return config.model_copy(update={"own": tuple(smaller)})
+    return config.model_copy(update={"own": tuple(dict.fromkeys([*config.own, *smaller]))})
+
+
+def check_start(start: Checkpoint, teacher: Checkpoint) -> None:
+    """Refuse to go on from a model of another shape than the teacher's.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    for key in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"):
+        found, wanted = getattr(start.config, key), getattr(teacher.config, key)
+        if found != wanted:
+            raise ConfigError(f"start {start.name} has {key} {found}; wanted the teacher's, {wanted}")
+    if bool(start.config.exits) != bool(teacher.config.exits):
+        kinds = [("an encoder", "a reranker")[bool(model.config.exits)] for model in (start, teacher)]
+        raise ConfigError(f"start {start.name} is {kinds[0]}, the teacher {kinds[1]}; wanted two of a kind")
 
 
 def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
@@ -43,9 +61,9 @@ def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
 
 def start_own_vectors(encoder: ElasticLM, missing: Iterable[str]) -> None:
     """Copy the shared vectors to the subnets whose own are ``missing``."""
-    for name in encoder.config.own:
-        own = encoder.own_vectors(Subnet.parse(name))
-        if own is not None and any("own." in other for other in missing):
+    lacking = {name.partition("own.")[2].partition(".")[0] for name in missing}
+    for name, own in encoder.own.items():
+        if name in lacking and isinstance(own, OwnVectors):
             own.start_from(encoder)
 
 

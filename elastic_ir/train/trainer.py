@@ -93,7 +93,9 @@ class _Run:
         for name in recipe.keep:
             for used in self.objective.student.used_by(self.objective.config.resolve(Subnet.parse(name))):
                 student.get_parameter(used).requires_grad_(False)
-        self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        self.weights = dict(student.named_parameters())
+        self.parameters = {name: p for name, p in self.weights.items() if p.requires_grad}
+        self._check_learners()
         matrices = [p for p in self.parameters.values() if p.dim() > 1]
         vectors = [p for p in self.parameters.values() if p.dim() == 1]
         self.optimizer = torch.optim.AdamW(
@@ -109,6 +111,12 @@ class _Run:
     @property
     def _half(self) -> torch.dtype:
         return torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
+
+    def _check_learners(self) -> None:
+        """Refuse a recipe whose subnets would have nothing to learn with."""
+        for name in sorted({str(subnet) for step in range(100) for subnet in self.sample(step)}):
+            if not self.objective.student.used_by(Subnet.parse(name)) & set(self.parameters):
+                raise ConfigError(f"subnet {name} has no parameter left to train: `keep` holds all that it uses")
 
     def advance(self, step: int) -> dict[str, float]:
         """One step over the sampled subnets; gradients add up before the weights move."""
@@ -143,7 +151,7 @@ class _Run:
         folder = self.output / "checkpoint"
         trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)} | {*self.recipe.keep}
         config = self.objective.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
-        weights = {name: p.detach() for name, p in self.objective.student.named_parameters()} | self.average
+        weights = {name: p.detach() for name, p in self.weights.items()} | self.average
         save_checkpoint(folder, config, weights, self.objective.tokenizer)
         return folder
 
@@ -154,12 +162,11 @@ class _Run:
     def _save_state(self) -> None:
         from safetensors.torch import save_file
 
-        tensors = {f"weights.{name}": p.detach() for name, p in self.parameters.items()}
+        tensors = {f"weights.{name}": p.detach() for name, p in self.weights.items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         for name, p in self.parameters.items():
-            for key in ("exp_avg", "exp_avg_sq"):
-                if p in self.optimizer.state:
-                    tensors[f"{key}.{name}"] = self.optimizer.state[p][key]
+            if p in self.optimizer.state:  # not before its first gradient
+                tensors |= {f"{key}.{name}": value for key, value in self.optimizer.state[p].items()}
         metadata = {"step": str(self.step), "recipe": identity(self.recipe)}
         part = self.output / f"{STATE}.part"
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
@@ -192,14 +199,13 @@ class _Run:
     def _restore(self, state: dict[str, Tensor]) -> None:
         logger.info("resuming %s at step %d", self.output, self.step)
         with torch.no_grad():
-            for name, p in self.parameters.items():
+            for name, p in self.weights.items():
                 p.copy_(state[f"weights.{name}"])
+            for name, p in self.parameters.items():
                 self.average[name].copy_(state[f"average.{name}"])
-                self.optimizer.state[p] = {
-                    "step": torch.tensor(float(self.step), device=p.device),
-                    "exp_avg": state[f"exp_avg.{name}"].to(p.device),
-                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(p.device),
-                }
+                if f"exp_avg.{name}" in state:
+                    kept = {key: state[f"{key}.{name}"].to(p.device) for key in ("step", "exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[p] = kept
 
 
 def _for_this_machine(recipe: Recipe) -> Recipe:

@@ -77,6 +77,11 @@ def test_a_table_that_is_wrong_is_forgiven(rate: int) -> None:
     assert elastic(f"poisson:{rate * C}", slowdown=2.5).after(10).attainment >= 0.99
 
 
+def test_a_level_that_is_always_late_has_no_capacity() -> None:
+    assert capacity(ladder(slo_s=0.03)) == 0.0
+    assert 0 < C < 1.2 * LADDER.rungs[0].rate
+
+
 def test_beyond_the_cheapest_level_its_capacity_is_still_served() -> None:
     cheapest = LADDER.rungs[-1].rate
     assert elastic(f"poisson:{2 * cheapest}").goodput >= 0.9 * cheapest
@@ -100,6 +105,8 @@ def test_a_trace_is_repeated_and_rescaled(tmp_path: Path) -> None:
     assert arrivals(f"trace:{trace}", 4).tolist() == [0, 0.5, 2, 4]
     twice = arrivals(f"trace:{trace}:1", 9)
     assert twice[3] == 3.0
+    assert arrivals(f"trace:{trace}", 6, seed=1)[0] == 0.0
+    assert arrivals(f"trace:{trace}", 6, seed=1).tolist() != arrivals(f"trace:{trace}", 6, seed=3).tolist()
     assert 8 / twice[-1] == pytest.approx(1.0)
     trace.write_text("soon\n")
     with pytest.raises(InputError, match="one arrival on each line"):

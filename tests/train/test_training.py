@@ -6,11 +6,13 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
 from elastic_ir.elastic.precision import bf16_is_native
@@ -259,6 +261,60 @@ def test_an_encoder_learns_the_teachers_relations(bert_folder: Path, texts: Path
     assert set(config.trained) == {"w0.50-d2", "w1.00-d4"}
     with pytest.raises(ConfigError, match="relation_heads 3 does not divide"):
         train(denser_recipe(bert_folder, texts, tmp_path / "odd", **options | {"relation_heads": 3}))
+
+
+def test_a_killed_encoder_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    sampling = {"strategy": "sandwich", "depths": [2, 4], "random": 1}  # middle ones get no gradient at first
+    options = {"kind": "encoder", "relation_heads": 4, "sampling": sampling, "learning_rate": 5e-3}
+    whole = train(denser_recipe(bert_folder, texts, tmp_path / "whole", **options))
+    recipe = denser_recipe(bert_folder, texts, tmp_path / "killed", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, _stop_after(5))
+    first, again = ((folder / "model.safetensors").read_bytes() for folder in (whole, train(recipe)))
+    assert first == again
+
+
+def _stop_after(steps: int) -> Callable[[int, dict[str, float]], None]:
+    def report(step: int, _: dict[str, float]) -> None:
+        if step == steps:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_own_vectors_of_the_start_are_kept(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    one, other = "w0.50-d2", "w0.25-d2"
+    options = {"own_vectors": True, "learning_rate": 2e-2}
+    first = train(denser_recipe(bert_folder, texts, tmp_path / "first", **options,
+                                sampling={"strategy": "fixed", "subnets": [one]}))  # fmt: skip
+    second = denser_recipe(
+        bert_folder, texts, tmp_path / "second", **options, start=str(first), keep=[one], steps=2,
+        sampling={"strategy": "fixed", "subnets": [other]},
+    )  # fmt: skip
+    folder = train(second)
+    before, after = load_checkpoint(first), load_checkpoint(folder)
+    assert after.config.own == (one, other)
+    kept = [name for name in before.state if name.startswith("own.")]
+    assert kept
+    assert all(torch.equal(before.state[name], after.state[name]) for name in kept)
+
+
+def test_recipes_that_cannot_work_are_refused(
+    bert_folder: Path, cross_encoder_folder: Path, texts: Path, tmp_path: Path
+) -> None:
+    frozen = {"keep": ["w1.00-d4"], "sampling": {"strategy": "fixed", "subnets": ["w0.50-d2"]}}
+    with pytest.raises(ConfigError, match="no parameter left to train"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "a", **frozen))
+    with pytest.raises(ConfigError, match="is a reranker, the teacher an encoder"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "b", start=str(cross_encoder_folder)))
+    with pytest.raises(ConfigError, match="not for an encoder"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "c", kind="encoder", own_vectors=True))
+    with pytest.raises(ValidationError, match="lesser one first"):
+        TextStream.model_validate({"texts": [{"path": "x", "span_words": [26, 5]}]})
+    assert TextStream.model_validate({"texts": [{"path": "x"}], "rows": {"w0.5-d6": 0}}).rows == {"w0.50-d6": 0}
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"empty\.yaml"):
+        read_recipe(tmp_path / "empty.yaml")
 
 
 def test_relations_ignore_padding_and_how_heads_are_split() -> None:
