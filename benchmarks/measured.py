@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from elastic_ir.elastic import load_checkpoint
+from elastic_ir.evaluate import read_metadata
 
 RESULTS = Path(__file__).parent / "results"
 COLLECTIONS = ("scifact", "msmarco-dl19-mini", "cranfield", "vaswani", "cacm")
@@ -20,6 +24,20 @@ def data_folder() -> Path:
             f"no collections in {folder}; set ELASTIC_IR_DATA to a folder with collections/NAME in BEIR layout"
         )
     return folder
+
+
+def is_current(run: Path) -> bool:
+    """Whether ``run`` is there and was made by the models that its pipeline's names stand for today."""
+    if not run.is_file():
+        return False
+    about = read_metadata(run)
+    sections = {"denser": "denser", "ranker": "reranker"}
+    return all(_fingerprint(about["pipeline"][sections[role]]["model"]) == f for role, f in about["models"].items())
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(model: str) -> str:
+    return load_checkpoint(model).fingerprint
 
 
 def store(name: str, command: str, figures: dict[str, Any], table: str) -> None:

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from measured import COLLECTIONS, RESULTS, data_folder, store
+from measured import COLLECTIONS, RESULTS, data_folder, is_current, store
 
 from elastic_ir.config import read_config
 from elastic_ir.datasets import load
@@ -44,7 +44,7 @@ def measure(collection: str, chosen: list[str], output: Path, ready: bool) -> di
     runs, latency = {}, {}
     for row, (pipeline, level) in rows(chosen).items():
         path = output / f"{collection}.{row.replace(' ', '-')}.trec"
-        if not path.is_file():
+        if not is_current(path):
             if index is None:
                 continue
             with Pipeline.from_config(PIPELINES / f"{pipeline}.yaml", index=index) as opened:

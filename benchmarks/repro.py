@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from measured import RESULTS, data_folder
+from measured import RESULTS, data_folder, is_current
 
 from elastic_ir.datasets import load
 from elastic_ir.evaluate import evaluate, read_run
@@ -62,7 +62,7 @@ def measure(row: Row, runs: Path, ready: bool) -> dict[str, float] | None:
     """Figures of one row; None where there is no finished run and none is to be made."""
     source = row.dataset if row.needs else str(data_folder() / row.dataset)
     dataset, path = load(source), runs / f"{row.name.replace('/', '.')}.trec"
-    if not path.is_file():
+    if not is_current(path):
         if ready:
             return None
         with Pipeline.from_config(PIPELINES / f"{row.pipeline}.yaml", dataset=source) as pipeline:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import COLLECTIONS, data_folder, store
+from measured import COLLECTIONS, data_folder, is_current, store
 from quality import HITS, PIPELINES, SUBNETS, index_of, measure
 
 from elastic_ir import ElasticDenser
@@ -49,7 +49,7 @@ def other_models(collection: str, teacher: str | None, output: Path) -> dict[str
     dataset, figures = load(str(data_folder() / "collections" / collection)), {}
     for row, denser in wanted.items():
         path = output / f"{collection}.{row.replace(' ', '-')}.trec"
-        if not path.is_file():
+        if not is_current(path):
             config = read_config(PIPELINES / "dense.yaml").model_dump(mode="json")
             config |= {"dataset": dataset.name, "denser": config["denser"] | denser}
             with Pipeline.from_config(config) as pipeline:
