@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elastic_ir.errors import ModelError
 
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1536
 """Padded tokens that run together: few enough to stay in a processor's cache, enough to keep it busy."""
 
 CHARACTERS_PER_TOKEN = 20
