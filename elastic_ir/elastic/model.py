@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elastic_ir.elastic import int8
+from elastic_ir.elastic.allocator import keep_buffers
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.tokens import TokenBatch
 from elastic_ir.subnet import Subnet
@@ -189,6 +190,7 @@ class ElasticLM(nn.Module):
 
     def __init__(self, config: ElasticConfig) -> None:
         super().__init__()
+        keep_buffers()
         self.config = config
         hidden = config.hidden_size
         self.words = nn.Embedding(config.vocab_size, hidden)
