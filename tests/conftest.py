@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from elastic_ir.pipeline import Pipeline
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -104,6 +107,27 @@ def cross_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertForSequenceClassification
 
     return _save(BertForSequenceClassification, tmp_path_factory.mktemp("cross"))
+
+
+@pytest.fixture(scope="session")
+def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
+    """A dense pipeline with a reranker, in fp32."""
+    return {
+        "retriever": "dense",
+        "candidates": 6,
+        "precision": "fp32",
+        "denser": {"model": str(bert_folder)},
+        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
+    }
+
+
+@pytest.fixture
+def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
+    """That pipeline over the six documents."""
+    from elastic_ir.pipeline import Pipeline
+
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        yield opened
 
 
 @pytest.fixture

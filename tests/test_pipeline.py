@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,6 @@ from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
 from elastic_ir.runs import write
-
-
-@pytest.fixture(scope="module")
-def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
-    return {
-        "retriever": "dense",
-        "candidates": 6,
-        "precision": "fp32",
-        "denser": {"model": str(bert_folder)},
-        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
-    }
-
-
-@pytest.fixture
-def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
-    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
-        yield opened
 
 
 def test_search_answers_with_level_latency_and_text(pipeline: Pipeline) -> None:

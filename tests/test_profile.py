@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,6 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import LEAST_RUNS, best_threads, measure, monotone, read_profile, write_profile
 
 LEVELS = [Level.parse("dense:w1.00-d4+rerank:w1.00:4@1.00"), Level.parse("dense:w0.50-d2")]
-
-
-@pytest.fixture(scope="module")
-def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
-    return {
-        "retriever": "dense", "candidates": 6, "denser": {"model": str(bert_folder)},
-        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
-    }  # fmt: skip
-
-
-@pytest.fixture
-def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
-    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
-        yield opened
 
 
 def test_every_level_and_batch_is_measured(pipeline: Pipeline, six_documents: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,6 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import measure
 from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
 from elastic_ir.sweep import MOST_LEVELS, _levels, _runs, _spread, sweep
-
-
-@pytest.fixture(scope="module")
-def settings(bert_folder: Path, cross_encoder_folder: Path) -> dict[str, Any]:
-    return {
-        "retriever": "dense", "candidates": 6, "precision": "fp32", "denser": {"model": str(bert_folder)},
-        "reranker": {"model": str(cross_encoder_folder), "candidates": 4},
-    }  # fmt: skip
-
-
-@pytest.fixture
-def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline]:
-    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
-        yield opened
 
 
 def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline, six_documents: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elastic_ir.dense import DenserSettings, ElasticDenser, denser_settings, pool
-from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
+from elastic_ir.elastic import ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
 from elastic_ir.elastic.importance import sort_by_importance
 from elastic_ir.errors import ConfigError
@@ -80,16 +80,6 @@ class DenserObjective:
             self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
         self._teacher = encoder.model.requires_grad_(False)
 
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the student."""
-        return self.student.config
-
-    @property
-    def tokenizer(self) -> Tokens:
-        """Tokenizer of the student."""
-        return self.tokens
-
     def prepare(self) -> None:
         """Sort the student's heads and neurons (a ``start`` has them in order), then give each subnet its vectors."""
         if self.recipe.start is None:
@@ -114,7 +104,7 @@ class DenserObjective:
         Hidden states are taught by the teacher where it runs, else by a larger student of the same step.
         """
         rows, size = self.recipe.streams[batch.stream].rows, len(batch.tokens.lengths)
-        full, by_nearest = self.config.full, self.recipe.sampling.taught_by == "nearest"
+        full, by_nearest = self.student.config.full, self.recipe.sampling.taught_by == "nearest"
         read = 1 if self.settings.pooling == "cls" else None
         done: dict[Subnet, States] = {}
         targets = batch.vectors
@@ -130,7 +120,7 @@ class DenserObjective:
             states = hidden_states(self.student, tokens, subnet, read)
             vectors = self._unit(last(states), tokens)
             loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
-            teaching = nearest_larger(subnet, done, self.config)
+            teaching = nearest_larger(subnet, done, self.student.config)
             if teaching is not None and self.recipe.hidden_loss:
                 loss = loss + self.recipe.hidden_loss * states_loss(states, done[teaching], tokens.lengths)
             if subnet not in done and (by_nearest or subnet == full):

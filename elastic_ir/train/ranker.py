@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens
+from elastic_ir.elastic import ElasticScorer, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint, fill, load_checkpoint
 from elastic_ir.elastic.importance import measure, reorder
 from elastic_ir.errors import ConfigError
@@ -79,21 +79,11 @@ class RankerObjective:
                 state.setdefault(f"heads.{depth}.{part}", start.state[f"heads.{config.num_layers}.{part}"])
         self._missing = load_start(self.student, start._replace(state=state))
 
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the student."""
-        return self.student.config
-
-    @property
-    def tokenizer(self) -> Tokens:
-        """Tokenizer of the student."""
-        return self.tokens
-
     def prepare(self) -> None:
         """Sort the student's heads and neurons by their influence on the full score (a ``start`` has them in order)."""
         if self.recipe.start is None:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
-            head = self.student.heads[str(self.config.num_layers)]
+            head = self.student.heads[str(self.student.config.num_layers)]
             reorder(self.student.encoder, measure(self.student.encoder, batches, [head] * len(batches)))
         start_own_vectors(self.student.encoder, self._missing)
 
@@ -127,7 +117,7 @@ class RankerObjective:
             yield subnet, torch.stack(terms).mean()
 
     def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        tokens, full = batch.tokens, self.config.full
+        tokens, full = batch.tokens, self.student.config.full
         with torch.no_grad():
             wanted = hidden_states(self.teacher.encoder, tokens, full, read=1)
             targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()

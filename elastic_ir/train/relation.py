@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens
+from elastic_ir.elastic import ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint, fill
 from elastic_ir.elastic.importance import sort_by_importance
 from elastic_ir.elastic.model import padding_bias
@@ -50,16 +50,6 @@ class RelationObjective:
         self.student.load_state_dict(self._teacher.state_dict())
         self._teacher.requires_grad_(False)
 
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the student."""
-        return self.student.config
-
-    @property
-    def tokenizer(self) -> Tokens:
-        """Tokenizer of the student."""
-        return self.tokens
-
     def prepare(self) -> None:
         """Nothing: the student starts as the sorted teacher."""
 
@@ -76,7 +66,7 @@ class RelationObjective:
         """The loss of each subnet, largest first."""
         heads = self.recipe.relation_heads
         with torch.no_grad():
-            targets = _last_projections(self._teacher, batch, self.config.full).float()
+            targets = _last_projections(self._teacher, batch, self.student.config.full).float()
         for subnet in subnets:
             found = _last_projections(self.student, batch, subnet).float()
             yield subnet, relation_loss(found, targets, batch.lengths, heads)

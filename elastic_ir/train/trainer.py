@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
+from elastic_ir.elastic import ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, ModelError
@@ -35,9 +35,7 @@ class Objective(Protocol):
     @property
     def student(self) -> ElasticLM | ElasticScorer: ...
     @property
-    def config(self) -> ElasticConfig: ...
-    @property
-    def tokenizer(self) -> Tokens: ...
+    def tokens(self) -> Tokens: ...
     def prepare(self) -> None: ...
     def place(self, device: torch.device, dtype: torch.dtype) -> None: ...
     def batch(self, step: int) -> Any: ...
@@ -83,7 +81,7 @@ class _Run:
         self.recipe, self.output = recipe, Path(recipe.output)
         self.output.mkdir(parents=True, exist_ok=True)
         self.objective = OBJECTIVES[recipe.kind](recipe, load_checkpoint(recipe.teacher))
-        self.sample = strategy(recipe.sampling, self.objective.config, recipe.seed)
+        self.sample = strategy(recipe.sampling, self.objective.student.config, recipe.seed)
         self.step = 0
         state = self._read_state()
         if state is None:
@@ -91,7 +89,7 @@ class _Run:
         self.objective.place(torch.device(recipe.device), self._half)
         student = self.objective.student.to(recipe.device)
         for name in recipe.keep:
-            for used in self.objective.student.used_by(self.objective.config.resolve(Subnet.parse(name))):
+            for used in student.used_by(student.config.resolve(Subnet.parse(name))):
                 student.get_parameter(used).requires_grad_(False)
         self.weights = dict(student.named_parameters())
         self.parameters = {name: p for name, p in self.weights.items() if p.requires_grad}
@@ -150,9 +148,9 @@ class _Run:
         """Write the checkpoint of the averaged weights."""
         folder = self.output / "checkpoint"
         trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)} | {*self.recipe.keep}
-        config = self.objective.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
+        config = self.objective.student.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
         weights = {name: p.detach() for name, p in self.weights.items()} | self.average
-        save_checkpoint(folder, config, weights, self.objective.tokenizer)
+        save_checkpoint(folder, config, weights, self.objective.tokens)
         return folder
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:

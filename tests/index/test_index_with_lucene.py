@@ -9,9 +9,7 @@ import pytest
 from index_helpers import HashEncoder, collection, tokenize
 
 from elastic_ir.errors import IndexCorruptError
-from elastic_ir.index import build_index, open_index, verify_index
-
-lucene = pytest.importorskip("elastic_ir.index.lucene")
+from elastic_ir.index import build_index, lucene, open_index, verify_index
 
 
 def test_lucene_is_part_of_the_generation(tmp_path: Path) -> None:
