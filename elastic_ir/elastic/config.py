@@ -17,6 +17,8 @@ class ElasticConfig(BaseModel):
         depth_rule: ``spaced`` takes layers ceil(i N / depth), i = 1..depth; ``prefix`` the first ``depth``.
         exits: depths that have a score head, ascending; empty for an encoder without one.
         own: subnets with normalisation and biases of their own, an encoder's only.
+        own_last: sub-networks of fewer layers end in a layer of their own, stored after the full model's: what the
+            last layer must do differs most between them, and the full one's then need not give way (spaced only).
         trained: subnets that training optimised; others are legal but may be poor.
         denser: pooling, prompts and the like, when the checkpoint is a denser.
         ranker: its settings, when the checkpoint is a ranker.
@@ -36,6 +38,7 @@ class ElasticConfig(BaseModel):
     depth_rule: Literal["spaced", "prefix"] = "spaced"
     exits: tuple[int, ...] = ()
     own: tuple[str, ...] = ()
+    own_last: bool = False
     trained: tuple[str, ...] = ()
     denser: dict[str, Any] | None = None
     ranker: dict[str, Any] | None = None
@@ -46,12 +49,19 @@ class ElasticConfig(BaseModel):
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if any(not 1 <= depth <= self.num_layers for depth in self.exits):
             raise ValueError(f"exits {self.exits} must lie in 1..{self.num_layers}")
+        if self.own_last and self.depth_rule != "spaced":
+            raise ValueError("own_last needs depth_rule spaced")
         return self
 
     @property
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
+
+    @property
+    def stored_layers(self) -> int:
+        """Layers whose weights are stored."""
+        return self.num_layers + self.own_last
 
     @property
     def full(self) -> Subnet:
@@ -80,10 +90,15 @@ class ElasticConfig(BaseModel):
         return subnet
 
     def layers(self, depth: int) -> list[int]:
-        """Zero-based layers that a sub-network of ``depth`` layers runs."""
+        """Zero-based stored layers that a sub-network of ``depth`` layers runs."""
         if self.depth_rule == "prefix":
             return list(range(depth))
-        return [-(-i * self.num_layers // depth) - 1 for i in range(1, depth + 1)]
+        spaced = [-(-i * self.num_layers // depth) - 1 for i in range(1, depth + 1)]
+        return [*spaced[:-1], self.num_layers] if self.own_last and depth < self.num_layers else spaced
+
+    def place(self, layer: int) -> int:
+        """The layer of the full model whose work the stored ``layer`` does."""
+        return min(layer, self.num_layers - 1)
 
     def flops(self, subnet: Subnet, tokens: int, length: int, positions: int | None = None) -> float:
         """Floating-point operations of one pass over ``tokens`` tokens in sequences of ``length``.

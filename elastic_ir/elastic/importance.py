@@ -32,17 +32,18 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
     Source: DynaBERT (arXiv:2004.04037), section 2.1.
     """
     config = model.config
-    totals = [Gates(torch.zeros(config.num_heads), torch.zeros(config.intermediate_size)) for _ in model.layers]
+    full = config.layers(config.num_layers)
+    totals = [Gates(torch.zeros(config.num_heads), torch.zeros(config.intermediate_size)) for _ in full]
     for batch, readout in zip(batches, readouts, strict=False):
         rows = len(batch.lengths)
         gates = [
             Gates(
                 *(torch.ones(rows, size, requires_grad=True) for size in (config.num_heads, config.intermediate_size))
             )
-            for _ in model.layers
+            for _ in full
         ]
         x, bias = model.embed(batch), padding_bias(batch, model.dtype)
-        value = readout(model.run_layers(x, bias, list(range(config.num_layers)), 1.0, gates=gates)).sum()
+        value = readout(model.run_layers(x, bias, full, 1.0, gates=gates)).sum()
         flat = torch.autograd.grad(value, [gate for layer in gates for gate in layer])
         for index, total in enumerate(totals):
             total.heads.add_(flat[2 * index].abs().sum(0))
@@ -58,9 +59,9 @@ def sort_by_importance(model: ElasticLM, batches: Sequence[TokenBatch]) -> None:
 
 @torch.no_grad()
 def reorder(model: ElasticLM, importance: list[Gates]) -> None:
-    """Permute heads and neurons of every layer, most important first; the function computed stays the same."""
+    """Permute heads and neurons of the full model's layers, most important first; what it computes stays the same."""
     size = model.config.head_size
-    for layer, measured in zip(model.elastic_layers(), importance, strict=True):
+    for layer, measured in zip(model.elastic_layers(), importance, strict=False):
         heads = measured.heads.argsort(descending=True, stable=True)
         neurons = measured.neurons.argsort(descending=True, stable=True)
         for weight, block in ((layer.qkv, 3 * size), (layer.qkv_bias, 3 * size), (layer.out, size)):

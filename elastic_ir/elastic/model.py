@@ -197,7 +197,7 @@ class ElasticLM(nn.Module):
         self.positions = nn.Embedding(config.max_positions, hidden)
         self.types = nn.Embedding(config.type_vocab_size, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList(ElasticLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(ElasticLayer(config) for _ in range(config.stored_layers))
         self.own = nn.ModuleDict({_key(name): OwnVectors(config, Subnet.parse(name)) for name in config.own})
 
     @classmethod

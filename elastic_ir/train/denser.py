@@ -22,7 +22,7 @@ from elastic_ir.progress import track
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.data import TextStreams
 from elastic_ir.train.losses import cosine_loss, similarity_loss
-from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.recipe import LossWeights, Recipe
 from elastic_ir.train.sampling import nearest_larger
 from elastic_ir.train.student import (
     States,
@@ -30,11 +30,14 @@ from elastic_ir.train.student import (
     hidden_states,
     last,
     load_start,
-    start_own_vectors,
+    start_own,
     states_loss,
-    with_own_vectors,
+    with_own,
 )
 
+_BATCH_BESIDE_BANK = 0.2
+"""Weight of the similarities within the batch where there is a bank: a text's own vector, which only the batch has,
+would else outweigh its neighbours."""
 _CHUNK = 8192
 """Texts whose teacher vectors are written together."""
 
@@ -42,12 +45,14 @@ _CHUNK = 8192
 class TextBatch(NamedTuple):
     """Texts of one stream: its number, their tokens, and the teacher's unit vectors ``[B, D]``.
 
-    ``vectors`` is None where the teacher runs in the step itself.
+    ``vectors`` is None where the teacher runs in the step itself. ``bank``: the teacher's unit vectors ``[N, D]`` of
+    other texts, or None.
     """
 
     stream: int
     tokens: TokenBatch
     vectors: Tensor | None
+    bank: Tensor | None
 
 
 class DenserObjective:
@@ -66,7 +71,7 @@ class DenserObjective:
         start = teacher if recipe.start is None else load_checkpoint(recipe.start)
         check_start(start, teacher)
         config = start.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
-        self.student = ElasticLM(with_own_vectors(config, recipe))
+        self.student = ElasticLM(with_own(config, recipe))
         self._missing = load_start(self.student, start)
         self._sequences = [pool.sequences(_prompts(self.settings)) for pool in self._texts.pools]
         encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
@@ -78,6 +83,8 @@ class DenserObjective:
                 raise ConfigError(f"stream {number}: teach_states needs texts that teacher and student read alike")
             running = stream.teach_states
             self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
+        if recipe.bank and all(vectors is None for vectors in self._vectors):
+            raise ConfigError("bank needs a stream without teach_states: it is drawn from the vectors kept")
         self._teacher = encoder.model.requires_grad_(False)
 
     def prepare(self) -> None:
@@ -85,7 +92,7 @@ class DenserObjective:
         if self.recipe.start is None:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
             sort_by_importance(self.student, batches)
-        start_own_vectors(self.student, self._missing)
+        start_own(self.student, self._missing)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the teacher to where it will compute, in the streams whose vectors are not ready."""
@@ -96,7 +103,8 @@ class DenserObjective:
         number, rows = self._texts.rows(step)
         tokens = self.tokens.pad([self._sequences[number][row] for row in rows])
         ready = self._vectors[number]
-        return TextBatch(number, tokens, None if ready is None else torch.from_numpy(ready[rows].astype(np.float32)))
+        vectors = None if ready is None else torch.from_numpy(ready[rows].astype(np.float32))
+        return TextBatch(number, tokens, vectors, self._bank(step))
 
     def losses(self, batch: TextBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet that learns from this stream, largest first.
@@ -119,13 +127,39 @@ class DenserObjective:
             tokens, wanted = _first(batch.tokens, count), targets[:count]
             states = hidden_states(self.student, tokens, subnet, read)
             vectors = self._unit(last(states), tokens)
-            loss = 10 * cosine_loss(vectors, wanted) + similarity_loss(vectors, wanted, self.recipe.temperature)
+            cosine, hidden = self._weights(subnet)
+            loss = similarity_loss(vectors, wanted, wanted, self.recipe.temperature)
+            if batch.bank is not None:
+                of_bank = similarity_loss(vectors, wanted, batch.bank, self.recipe.temperature)
+                loss = of_bank + _BATCH_BESIDE_BANK * loss
+            if cosine:
+                loss = loss + cosine * cosine_loss(vectors, wanted)
             teaching = nearest_larger(subnet, done, self.student.config)
-            if teaching is not None and self.recipe.hidden_loss:
-                loss = loss + self.recipe.hidden_loss * states_loss(states, done[teaching], tokens.lengths)
+            if teaching is not None and hidden:
+                loss = loss + hidden * states_loss(states, done[teaching], tokens.lengths)
             if subnet not in done and (by_nearest or subnet == full):
                 done[subnet] = {layer: state.detach() for layer, state in states.items()}
             yield subnet, loss
+
+    def _weights(self, subnet: Subnet) -> tuple[float, float]:
+        """Of the cosine loss and the hidden loss of ``subnet``."""
+        recipe, given = self.recipe, self.recipe.smaller
+        if subnet == self.student.config.full:
+            given = LossWeights()
+        return (
+            recipe.cosine_loss if given.cosine_loss is None else given.cosine_loss,
+            recipe.hidden_loss if given.hidden_loss is None else given.hidden_loss,
+        )
+
+    def _bank(self, step: int) -> Tensor | None:
+        """``[N, D]`` of the teacher's vectors at hand, whatever stream they are of; None without a bank."""
+        if not self.recipe.bank:
+            return None
+        ready = [vectors for vectors in self._vectors if vectors is not None]
+        rows = np.random.default_rng((self.recipe.seed, step))
+        count = self.recipe.bank // len(ready)
+        drawn = [vectors[rows.integers(len(vectors), size=count)] for vectors in ready]
+        return torch.from_numpy(np.concatenate(drawn).astype(np.float32))
 
     def _unit(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """Unit vectors ``[B, D]`` of last hidden states ``[B, L, H]``."""

@@ -14,13 +14,19 @@ def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
-def similarity_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL of student-to-teacher similarities against teacher-to-teacher ones, ``[B, D]`` unit vectors.
+def similarity_loss(student: Tensor, teacher: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """KL of the student's similarities to ``others`` against the teacher's, over their softmax; unit vectors.
 
-    The student's queries are compared with the teacher's vectors, as they will be with the documents of an index.
+    The student's texts are compared with the teacher's vectors, as they will be with the documents of an index.
+
+    Args:
+        student: ``[B, D]``.
+        teacher: of the same texts ``[B, D]``.
+        others: the teacher's vectors that both are compared with ``[N, D]``.
+        temperature: of the softmax.
     """
-    target = (teacher @ teacher.t() / temperature).log_softmax(-1)
-    found = (student @ teacher.t() / temperature).log_softmax(-1)
+    target = (teacher @ others.t() / temperature).log_softmax(-1)
+    found = (student @ others.t() / temperature).log_softmax(-1)
     return F.kl_div(found, target, reduction="batchmean", log_target=True)
 
 

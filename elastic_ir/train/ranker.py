@@ -22,9 +22,9 @@ from elastic_ir.train.student import (
     hidden_states,
     last,
     load_start,
-    start_own_vectors,
+    start_own,
     states_loss,
-    with_own_vectors,
+    with_own,
 )
 
 
@@ -48,8 +48,8 @@ class RankerObjective:
         self._prefix = recipe.depth_rule == "prefix"
         if not teacher.config.exits:
             raise ConfigError(f"teacher {teacher.name} has no score head; wanted a reranker (cross-encoder)")
-        if self._prefix and recipe.own_vectors:
-            raise ConfigError("own_vectors and prefix exits exclude each other; wanted depth_rule: spaced")
+        if self._prefix and (recipe.own_vectors or recipe.own_last):
+            raise ConfigError("own_vectors, own_last: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens
         self.data = Lists(recipe)
         self.teacher = ElasticScorer(teacher.config)
@@ -72,7 +72,7 @@ class RankerObjective:
         config = config.model_copy(update={"exits": tuple(sorted(exits)), "ranker": settings or None})
         if recipe.screen is not None:
             config.resolve(Subnet.parse(recipe.screen))
-        self.student = ElasticScorer(with_own_vectors(config, recipe))
+        self.student = ElasticScorer(with_own(config, recipe))
         state = dict(start.state)
         for depth in exits:
             for part in ("pooler.weight", "pooler.bias", "score.weight", "score.bias"):
@@ -85,7 +85,7 @@ class RankerObjective:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
             head = self.student.heads[str(self.student.config.num_layers)]
             reorder(self.student.encoder, measure(self.student.encoder, batches, [head] * len(batches)))
-        start_own_vectors(self.student.encoder, self._missing)
+        start_own(self.student.encoder, self._missing)
 
     def batch(self, step: int) -> PairBatch:
         """The pairs of ``step``; every list is cut to the shortest of the batch."""

@@ -101,6 +101,13 @@ class Sampling(_Settings):
     taught_by: Literal["full", "nearest"] = "full"
 
 
+class LossWeights(_Settings):
+    """Weights of a denser's losses for the smaller sub-networks; None: as for the full one."""
+
+    cosine_loss: float | None = Field(default=None, ge=0)
+    hidden_loss: float | None = Field(default=None, ge=0)
+
+
 class Recipe(_Settings):
     """One training run.
 
@@ -115,11 +122,17 @@ class Recipe(_Settings):
         batch: a ranker's candidate lists in a step.
         max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
+        own_last: sub-networks of fewer layers end in a layer of their own (not with prefix exits).
         own_vectors: the smaller subnets have normalisation and biases of their own (not with prefix exits).
         keep: subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
-        temperature: of the softmax over in-batch similarities (denser) or a candidate list (ranker).
+        temperature: of the softmax over similarities (denser) or a candidate list (ranker).
+        bank: of a denser: teacher's vectors, drawn anew in each step, whose similarities to a text the student learns
+            beside those of the batch; 0: those of the batch only.
+        cosine_loss: weight of 1 - cosine to the teacher's vector in a denser's loss. Where a student cannot reach the
+            vector it pulls it towards the mean of all, and the order of documents gets worse.
         hidden_loss: weight of the loss to the teacher's hidden states.
+        smaller: weights of these two for all but the full denser; what is not given is as for the full one.
         depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
         screen: sub-network of a ranker's first step, kept in its checkpoint; None means the shallowest exit.
         relation_heads: of an encoder's relations; must divide heads times head size of every subnet.
@@ -148,7 +161,11 @@ class Recipe(_Settings):
     weight_decay: float = Field(default=0.01, ge=0)
     average: float = Field(default=0.995, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
+    bank: int = Field(default=0, ge=0)
+    cosine_loss: float = Field(default=10.0, ge=0)
     hidden_loss: float = Field(default=1.0, ge=0)
+    smaller: LossWeights = LossWeights()
+    own_last: bool = False
     own_vectors: bool = False
     keep: tuple[SubnetName, ...] = ()
     relation_heads: int = Field(default=12, gt=0)

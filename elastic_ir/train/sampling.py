@@ -32,8 +32,12 @@ def subnets(sampling: Sampling, config: ElasticConfig) -> list[Subnet]:
 
 def nearest_larger(subnet: Subnet, done: Iterable[Subnet], config: ElasticConfig) -> Subnet | None:
     """The cheapest of ``done`` that is as wide as ``subnet`` and runs all of its layers; None if there is none."""
-    layers = set(config.layers(subnet.depth))
-    larger = [other for other in done if other.width >= subnet.width and layers <= set(config.layers(other.depth))]
+
+    def places(depth: int) -> set[int]:
+        return {config.place(layer) for layer in config.layers(depth)}
+
+    wanted = places(subnet.depth)
+    larger = [other for other in done if other.width >= subnet.width and wanted <= places(other.depth)]
     return min(larger, key=lambda other: config.flops(other, 1, 1), default=None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,16 @@ from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
 
 States = dict[int, Tensor]
-"""Zero-based layer -> its states ``[B, L, H]`` float32, first to last."""
+"""Zero-based layer of the full model -> the states ``[B, L, H]`` float32, first to last."""
 
 
-def with_own_vectors(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
-    """``config`` with normalisation and biases of their own for the smaller subnets, where the recipe wants it.
+def with_own(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
+    """``config`` with what the recipe gives the smaller subnets for themselves: a last layer, normalisation, biases.
 
     Those that have their own already keep them.
     """
+    if recipe.own_last:
+        config = config.model_copy(update={"own_last": True})
     if not recipe.own_vectors:
         return config
     smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
@@ -52,15 +54,22 @@ def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
     Raises:
         ConfigError: if it lacks others.
     """
-    missing: list[str] = student.load_state_dict(start.state, strict=False).missing_keys
-    odd = [name for name in missing if "own." not in name]
+    place, last = (f"layers.{start.config.num_layers - 1 + step}." for step in (0, 1))
+    expected = student.state_dict()
+    state = {name if name in expected else name.replace(place, last): value for name, value in start.state.items()}
+    missing: list[str] = student.load_state_dict(state, strict=False).missing_keys
+    odd = [name for name in missing if "own." not in name and last not in name]
     if odd:
         raise ConfigError(f"{start.name} lacks the weights {odd[:3]}; wanted a model like the teacher to start from")
     return missing
 
 
-def start_own_vectors(encoder: ElasticLM, missing: Iterable[str]) -> None:
-    """Copy the shared vectors to the subnets whose own are ``missing``."""
+@torch.no_grad()
+def start_own(encoder: ElasticLM, missing: Sequence[str]) -> None:
+    """Copy the full model's last layer and the shared vectors to the subnets whose own are ``missing``."""
+    layers, count = encoder.elastic_layers(), encoder.config.num_layers
+    if any(f"layers.{count}." in name for name in missing):
+        layers[count].load_state_dict(layers[count - 1].state_dict())
     lacking = {name.partition("own.")[2].partition(".")[0] for name in missing}
     for name, own in encoder.own.items():
         if name in lacking and isinstance(own, OwnVectors):
@@ -75,7 +84,7 @@ def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet, read: int
     layers = model.config.layers(subnet.depth)
     for layer in layers:
         x = model.run_layers(x, bias, [layer], subnet.width, own, positions=read if layer == layers[-1] else None)
-        states[layer] = x.float()
+        states[model.config.place(layer)] = x.float()
     return states
 
 

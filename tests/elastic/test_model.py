@@ -74,6 +74,26 @@ def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, Toke
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 
 
+@torch.no_grad()
+def test_a_last_layer_of_their_own_changes_the_smaller_ones_only(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    shared, batch = loaded
+    config = shared.config.model_copy(update={"own_last": True})
+    count = config.num_layers
+    assert config.layers(2) == [1, count]
+    assert config.layers(count) == shared.config.layers(count)
+    model = ElasticLM(config).eval()
+    missing = model.load_state_dict(shared.state_dict(), strict=False).missing_keys
+    assert missing
+    assert all(name.startswith(f"layers.{count}.") for name in missing)
+    subnet = Subnet(0.5, 2)
+    assert f"layers.{count}.up" in model.used_by(subnet)
+    assert f"layers.{count - 1}.up" not in model.used_by(subnet)
+    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
+    assert torch.equal(model(batch), shared(batch))
+    found = model.extract(subnet)(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
+    assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("name", SUBNETS)
 def test_leading_positions_are_those_of_the_whole(loaded: tuple[ElasticLM, TokenBatch], name: str) -> None:
     model, batch = loaded

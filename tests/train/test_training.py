@@ -124,7 +124,7 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
     assert all(torch.equal(before.state[name], after.state[name]) for name in used)
     losses = [json.loads(line)["losses"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
     assert losses[-1][full] < 0.7 * losses[0][full]
-    with pytest.raises(ConfigError, match="prefix exits exclude"):
+    with pytest.raises(ConfigError, match="not with prefix exits"):
         train(denser_recipe(cross_encoder_folder, lists, tmp_path / "x", **options | {"depth_rule": "prefix"},
                             own_vectors=True))  # fmt: skip
 
@@ -210,6 +210,36 @@ def test_own_vectors_leave_the_full_model_what_it_was(bert_folder: Path, texts: 
     further = denser_recipe(bert_folder, texts, tmp_path / "more", **options | {"start": str(folder), "steps": 1})
     again = train(further.model_copy(update={"learning_rate": 1e-9}))
     assert distance(again, bert_folder, subnet) == pytest.approx(distance(folder, bert_folder, subnet), abs=1e-4)
+
+
+def test_a_last_layer_of_their_own_starts_as_the_full_ones(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    small, full = Subnet(0.5, 2), Subnet(1.0, 4)
+    options = {"own_vectors": True, "sampling": {"strategy": "fixed", "subnets": [str(small)]}}
+    still = {"steps": 1, "learning_rate": 1e-9}
+    first = train(denser_recipe(bert_folder, texts, tmp_path / "first", **options))
+    untrained = train(denser_recipe(bert_folder, texts, tmp_path / "a", **options | still, own_last=True))
+    assert distance(untrained, bert_folder, full) < 1e-6
+    later = train(denser_recipe(bert_folder, texts, tmp_path / "b", **options | still, start=str(first), own_last=True))
+    assert load_checkpoint(later).config.own_last
+    assert distance(later, bert_folder, small) == pytest.approx(distance(first, bert_folder, small), abs=1e-4)
+    trained = train(denser_recipe(bert_folder, texts, tmp_path / "c", **options, own_last=True))
+    assert distance(trained, bert_folder, small) < distance(untrained, bert_folder, small)
+
+
+def test_a_bank_teaches_the_order_of_other_texts(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    options = {"sampling": sampling, "bank": 32, "smaller": {"cosine_loss": 0, "hidden_loss": 0}, "steps": 30}
+    train(denser_recipe(bert_folder, texts, tmp_path / "run", **options))
+    log = [json.loads(line)["losses"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["w0.50-d2"] < 0.5 * log[0]["w0.50-d2"]
+    again = train(denser_recipe(bert_folder, texts, tmp_path / "again", **options))
+    assert (
+        again.joinpath("model.safetensors").read_bytes()
+        == (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes()
+    )
+    streams = [{"texts": [{"path": str(texts), "role": "document"}], "pool": 24, "batch": 4, "teach_states": True}]
+    with pytest.raises(ConfigError, match="bank needs a stream"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "none", **options, streams=streams))
 
 
 def test_kept_subnets_stay_as_they_are_while_the_full_one_learns(
