@@ -97,8 +97,10 @@ class PipelineConfig(_Settings):
         index: folder of a ready index; a missing or mismatched one is an error. None uses the cache.
         retriever: ``bm25``, ``dense`` or ``hybrid``.
         candidates: hits each retriever hands on.
+        ladder: file of measured levels that ``elastic-ir sweep`` wrote, from which a search takes its level by the
+            load; None shares one depth budget between the searches in flight.
         fallback: BM25 answers when the dense side fails.
-        shrink_with_load: the depth budget shrinks with the searches in flight.
+        shrink_with_load: the level follows the load; false answers every search at the idle level.
         precision: number format of matrix products; ``auto`` is bf16 where the processor has it, else int8.
     """
 
@@ -111,6 +113,7 @@ class PipelineConfig(_Settings):
     bm25: BM25Config = BM25Config()
     fusion: FusionConfig = FusionConfig()
     reranker: RerankerConfig | None = None
+    ladder: str | None = None
     fallback: bool = True
     shrink_with_load: bool = True
     precision: Literal["fp32", "bf16", "int8", "auto"] = "auto"

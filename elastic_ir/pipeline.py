@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from elastic_ir.assembly import Parts, assemble
 from elastic_ir.config import PipelineConfig, read_config
-from elastic_ir.errors import BackendError, InputError
+from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
+from elastic_ir.machine import machine, threads
 from elastic_ir.records import Degradation, Hit, Query, Ranking
-from elastic_ir.schedule import InFlight, Load, Policy, shrink_with_load
+from elastic_ir.schedule import Scheduler
+from elastic_ir.schedule.ladderfile import LadderFile, read_ladder
+from elastic_ir.schedule.underload import under_load
 from elastic_ir.stage import SearchContext, timed
 
 logger = logging.getLogger(__name__)
@@ -89,10 +93,13 @@ class Pipeline:
         ...     hits = pipeline.search("read a csv file", k=3)
     """
 
-    def __init__(self, config: PipelineConfig, parts: Parts, policy: Policy = shrink_with_load) -> None:
-        self.config, self.level = config, parts.level
-        self._parts, self._policy, self._in_flight = parts, policy, InFlight()
-        self._closed = False
+    def __init__(self, config: PipelineConfig, parts: Parts, scheduler: Scheduler | None = None) -> None:
+        self.config, self.scheduler = config, scheduler or Scheduler()
+        ladder = self.scheduler.ladder
+        self.level = parts.level if ladder is None else ladder.rungs[0].level
+        self._parts, self._closed = parts, False
+        for rung in () if ladder is None else ladder.rungs:
+            parts.check(rung.level)
 
     @classmethod
     def from_config(
@@ -102,6 +109,7 @@ class Pipeline:
         dataset: str | None = None,
         split: str | None = None,
         index: str | Path | None = None,
+        ladder: str | Path | None = None,
         progress: bool | None = None,
     ) -> Pipeline:
         """Build a pipeline; its index is opened, or built on first use, before this returns.
@@ -111,6 +119,7 @@ class Pipeline:
             dataset: replaces the configuration's; ``pydocs``, a BEIR folder or an ir_datasets id.
             split: replaces the configuration's.
             index: replaces the configuration's; a folder that ``elastic-ir index`` made.
+            ladder: replaces the configuration's; a file that ``elastic-ir sweep`` wrote, here and for these models.
             progress: show bars on stderr; None on a terminal only.
 
         Raises:
@@ -118,10 +127,17 @@ class Pipeline:
             DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: before any query.
         """
         settings = read_config(DEFAULT if config is None else config)
-        changes = {"dataset": dataset, "split": split, "index": None if index is None else str(index)}
-        settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
+        changes = {"dataset": dataset, "split": split, "index": index, "ladder": ladder}
+        settings = settings.model_copy(update={key: str(value) for key, value in changes.items() if value is not None})
+        ladder_file = None if settings.ladder is None else read_ladder(Path(settings.ladder))
+        if ladder_file is not None:
+            ladder_file.check(machine(), threads())
         parts = assemble(settings, progress)
-        return cls(settings, parts)
+        try:
+            return cls(settings, parts, Scheduler(None if ladder_file is None else ladder_file.of(parts.models)))
+        except Exception:
+            parts.close()
+            raise
 
     @property
     def parts(self) -> Parts:
@@ -171,8 +187,9 @@ class Pipeline:
         Args:
             query: the question; one over 10,000 characters is cut, and the answer says so.
             k: hits wanted, 1..10,000.
-            level: operating point, used exactly; None lets the depth budget shrink with the searches in flight.
-            deadline_ms: milliseconds from now after which the best order so far is returned; None means no limit.
+            level: operating point, used exactly; None takes it from the ladder, or the depth budget, by the load.
+            deadline_ms: milliseconds from now after which the best order so far is returned, and which the level is
+                chosen to meet; None means no limit, and a level that meets the ladder's SLO.
             cancelled: asked between chunks of reranking; True ends the work early.
 
         Raises:
@@ -180,15 +197,21 @@ class Pipeline:
             SubnetError: if this pipeline does not have this level.
             BackendError: if no retriever can answer, or the pipeline was closed.
         """
-        with self._in_flight.search() as in_flight:
-            requested = self._requested(level)
-            chosen = requested
-            if level is None and self.config.shrink_with_load:
-                chosen = self._policy(Load(in_flight, requested))
+        _check_limits(k, deadline_ms)
+        requested, seconds = self._requested(level), None if deadline_ms is None else deadline_ms / 1000
+        free = level is None and self.config.shrink_with_load
+        with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
             return self._search([_checked(query)], k, requested, chosen, deadline_ms, cancelled, texts=True)[0]
 
     def run(
-        self, queries: Iterable[Query], k: int = 1000, level: Level | str | None = None, *, batch: int = 32
+        self,
+        queries: Iterable[Query],
+        k: int = 1000,
+        level: Level | str | None = None,
+        *,
+        batch: int = 32,
+        ladder: LadderFile | str | Path | None = None,
+        load: str | None = None,
     ) -> Iterator[Hits]:
         """Search many queries, streamed in batches, without texts: what a TREC run is made of.
 
@@ -197,14 +220,55 @@ class Pipeline:
             k: hits wanted of each.
             level: operating point for all; None means the idle level.
             batch: queries that share one pass.
+            ladder: measured levels, of any machine, for ``load``; None means the pipeline's own.
+            load: how the queries arrive, e.g. ``poisson:40`` (see ``schedule.arrivals``): each is answered at the
+                level that our policy takes on a virtual clock with the ladder's times; None answers all at ``level``.
 
         Yields:
             One ``Hits`` a query, in order; latencies are those of its batch divided by its size.
+
+        Raises:
+            ConfigError: for a load without a ladder, or a ladder of other models.
+            InputError: for a load that cannot be read.
         """
-        requested, waiting = self._requested(level), iter(queries)
-        while chunk := list(islice(waiting, batch)):
-            notes = [_checked(query.text, query.query_id) for query in chunk]
-            yield from self._search(notes, k, requested, requested, None, None, texts=False)
+        if load is None:
+            requested, waiting = self._requested(level), iter(queries)
+            while chunk := list(islice(waiting, batch)):
+                yield from self.answers(chunk, k, requested, [requested] * len(chunk))
+            return
+        asked = list(queries)
+        levels = self.levels_under(load, len(asked), ladder)
+        for first in range(0, len(asked), batch):
+            yield from self.answers(asked[first : first + batch], k, levels[0], levels[1][first : first + batch])
+
+    def levels_under(
+        self, load: str, count: int, ladder: LadderFile | str | Path | None = None
+    ) -> tuple[Level, list[Level]]:
+        """The dearest level of ``ladder`` (None: the pipeline's own), and that of each of ``count`` queries in ``run``.
+
+        Raises:
+            ConfigError: without a ladder, or for one of other models.
+            InputError: for a load that cannot be read.
+        """
+        if ladder is None:
+            if self.config.ladder is None:
+                raise ConfigError("a load needs a ladder; make one with elastic-ir sweep and give it as `ladder`")
+            ladder = self.config.ladder
+        file = ladder if isinstance(ladder, LadderFile) else read_ladder(Path(ladder))
+        rungs = file.of(self.models)
+        for rung in rungs.rungs:
+            self._parts.check(rung.level)
+        return rungs.rungs[0].level, under_load(rungs, load, count)
+
+    def answers(self, queries: Sequence[Query], k: int, requested: Level, levels: Sequence[Level]) -> list[Hits]:
+        """One batch of ``run``: each of ``queries`` at its level, where ``requested`` was; one level shares a pass."""
+        notes = [_checked(query.text, query.query_id) for query in queries]
+        found: dict[int, Hits] = {}
+        for level in dict.fromkeys(levels):
+            rows = [row for row, its in enumerate(levels) if its == level]
+            answers = self._search([notes[row] for row in rows], k, requested, level, None, None, texts=False)
+            found |= dict(zip(rows, answers, strict=True))
+        return [found[row] for row in range(len(queries))]
 
     def close(self) -> None:
         """End child processes and let go of the index."""
@@ -237,10 +301,7 @@ class Pipeline:
     ) -> list[Hits]:
         if self._closed:
             raise BackendError("the pipeline was closed; open another to search")
-        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
-            raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
-        if deadline_ms is not None and not deadline_ms > 0:
-            raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0")
+        _check_limits(k, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         context = SearchContext(k=k, level=level, deadline=deadline, cancelled=cancelled or (lambda: False))
@@ -263,6 +324,13 @@ class Pipeline:
     def _with_text(self, hits: Sequence[Hit]) -> list[Hit]:
         documents = self._parts.generation.documents
         return [hit._replace(text=documents.text(hit.doc_id)) for hit in hits]
+
+
+def _check_limits(k: int, deadline_ms: float | None) -> None:
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
+        raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
+    if deadline_ms is not None and not deadline_ms > 0:
+        raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0")
 
 
 def _checked(text: str, query_id: str = "") -> Ranking:

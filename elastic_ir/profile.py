@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from scipy.optimize import isotonic_regression
 from elastic_ir.config import checked
 from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
+from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Hits, Pipeline
 from elastic_ir.progress import track
 from elastic_ir.records import Query
@@ -92,22 +91,6 @@ class Profile(BaseModel):
             rising = isotonic_regression(means).x
             found.append(np.interp(every, batches, rising).tolist())
         return found[0], [max(pair) for pair in zip(*found, strict=True)]
-
-
-def machine() -> dict[str, Any]:
-    """What times depend on: processor, cores, torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _processor(), "cores": cores, "torch": torch.__version__, "system": platform.system()}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                flags = torch.backends.cpu.get_cpu_capability()
-                return f"{line.partition(':')[2].strip()} ({flags})"
-    return platform.processor() or platform.machine()
 
 
 def measure(
@@ -187,7 +170,7 @@ def as_asked(answers: Iterable[Hits], level: Level) -> Iterator[Hits]:
 
 def best_threads(pipeline: Pipeline, queries: Sequence[Query], most: int | None = None) -> int:
     """The number of torch threads at which the idle level answers single queries fastest, by the median of a few."""
-    most = most or int(machine()["cores"])
+    most = most or cores()
     before, found = torch.get_num_threads(), dict[int, float]()
     drawn = Random(0).choices(list(queries), k=LEAST_RUNS + 1)
     try:
@@ -235,7 +218,9 @@ def monotone(costs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _settings(pipeline: Pipeline) -> dict[str, Any]:
     """What of the configuration times depend on: all but where index and queries lie."""
-    return {key: value for key, value in pipeline.to_config().items() if key not in ("dataset", "split", "index")}
+    return {
+        key: value for key, value in pipeline.to_config().items() if key not in ("dataset", "split", "index", "ladder")
+    }
 
 
 def _buckets(queries: Sequence[Query]) -> dict[int, list[Query]]:

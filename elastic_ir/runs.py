@@ -67,6 +67,8 @@ def write(
     tag: str,
     k: int = 1000,
     level: Level | str | None = None,
+    ladder: Path | None = None,
+    load: str | None = None,
     batch: int | None = None,
     form: str = "trec",
     shape: Shape | None = None,
@@ -85,6 +87,8 @@ def write(
         tag: sixth column.
         k: hits of each query.
         level: operating point for all; None means the idle level.
+        ladder: measured levels for ``load``; None means the pipeline's own.
+        load: how the queries arrive, e.g. ``poisson:40``: each is answered at the level that our policy would take.
         batch: queries that share one pass; None chooses by the hits and the reranker.
         form: ``trec`` or ``msmarco``.
         shape: what becomes of the hits; None writes them as they are.
@@ -99,6 +103,10 @@ def write(
     """
     shape, lines = shape or Shape(), run_form(form)
     wanted = pipeline.level if level is None else Level.parse(str(level))
+    levels: list[Level] = []
+    if load is not None:
+        queries = list(queries)
+        wanted, levels = pipeline.levels_under(load, len(queries), ladder)
     checked_word(tag, "tag", str(output))
     asked = min(MAX_K, k + 1) if shape.remove_query else k
     size = batch_size(asked, wanted) if batch is None else batch
@@ -117,13 +125,17 @@ def write(
         "corpus_sha256": pipeline.corpus_sha256,
         "elastic_ir": __version__,
     }
+    if load is not None:
+        about["load"] = load
     seen: set[str] = set()
-    with Journal(output, _digest(about | {"level": str(wanted)})) as journal:
+    plan = {"level": str(wanted), "levels": [str(level) for level in levels]} if levels else {"level": str(wanted)}
+    with Journal(output, _digest(about | plan)) as journal:
         for chunk in _batches(_counted(queries, progress), size):
+            spent = levels[len(seen) : len(seen) + len(chunk)] or [wanted] * len(chunk)
             _check_new(chunk, seen, output)
             digest = _digest(chunk)
             if not journal.resume(digest):
-                answers = list(pipeline.run(chunk, asked, wanted, batch=size))
+                answers = pipeline.answers(chunk, asked, wanted, spent)
                 kept = [Ranking(a.query, shape.hits(a, a.query.query_id, k)) for a in answers]
                 text = "".join(line for ranking in kept for line in lines(ranking, tag, str(output)))
                 journal.commit(digest, text, _note(answers, kept))

@@ -16,8 +16,9 @@ from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.evaluate import Evaluation, Section, evaluate
 from elastic_ir.evaluate.operating import Point, front
 from elastic_ir.level import Level, RerankLevel
+from elastic_ir.machine import machine
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import BATCHES, HITS, as_asked, machine, measure, monotone
+from elastic_ir.profile import BATCHES, HITS, as_asked, measure, monotone
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, replay

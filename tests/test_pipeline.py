@@ -82,13 +82,13 @@ def test_the_tail_stays_below_the_reranked_head(pipeline: Pipeline) -> None:
 
 
 def test_the_budget_shrinks_with_the_searches_in_flight(pipeline: Pipeline) -> None:
-    together, inside = threading.Barrier(8), pipeline._policy
+    together, inside = threading.Barrier(8), pipeline.scheduler._policy
 
     def wait_for_all(load: Any) -> Level:
         together.wait(timeout=30)
         return inside(load)
 
-    pipeline._policy = wait_for_all
+    pipeline.scheduler._policy = wait_for_all
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(pipeline.search, ["cat on the mat"] * 8))
     budgets = sorted(hits.level.rerank.budget for hits in answers if hits.level.rerank)
@@ -97,7 +97,7 @@ def test_the_budget_shrinks_with_the_searches_in_flight(pipeline: Pipeline) -> N
     assert shrunk.degraded is not None
     assert shrunk.degraded.reasons == ("load",)
     assert shrunk.degraded.requested_level == pipeline.level
-    pipeline._policy = inside
+    pipeline.scheduler._policy = inside
     assert pipeline.search("cat on the mat").degraded is None
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elastic_ir.cli.evaluate import evaluate
-from elastic_ir.cli.options import DatasetOption, IndexOption, LevelOption, SplitOption, open_pipeline, say
+from elastic_ir.cli.options import (
+    DatasetOption,
+    IndexOption,
+    LadderOption,
+    LevelOption,
+    SplitOption,
+    open_pipeline,
+    say,
+)
 from elastic_ir.cli.profile import profile
 from elastic_ir.cli.runs import run, runs_app
 from elastic_ir.cli.simulate import simulate
@@ -94,6 +102,7 @@ def search(
     dataset: DatasetOption = None,
     split: SplitOption = None,
     index: IndexOption = None,
+    ladder: LadderOption = None,
     deadline_ms: Annotated[float | None, typer.Option(help="Return the best order so far after this time.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -104,7 +113,7 @@ def search(
     if len(words) > 2:
         raise InputError(f"found {len(words)} arguments; wanted [PIPELINE.yaml] and one query in quotes")
     config = Path(words[0]) if len(words) == 2 else None
-    with open_pipeline(config, dataset, split, index) as pipeline:
+    with open_pipeline(config, dataset, split, index, ladder) as pipeline:
         hits = pipeline.search(words[-1], k=k, level=level, deadline_ms=deadline_ms)
     if as_json:
         say(json.dumps(_as_json(hits), ensure_ascii=False, indent=2))

@@ -15,14 +15,17 @@ DatasetOption = Annotated[
 ]
 SplitOption = Annotated[str | None, typer.Option(help="Split of a BEIR folder: qrels/SPLIT.tsv. Default: test.")]
 IndexOption = Annotated[Path | None, typer.Option("--index", help="Folder of a ready index.")]
+LadderOption = Annotated[Path | None, typer.Option("--ladder", help="Measured levels that elastic-ir sweep wrote.")]
 LevelOption = Annotated[str | None, typer.Option(help="Operating point, e.g. 'dense:w0.50-d6' or 'bm25'.")]
 
 
-def open_pipeline(config: Path | None, dataset: str | None, split: str | None, index: Path | None) -> Pipeline:
+def open_pipeline(
+    config: Path | None, dataset: str | None, split: str | None, index: Path | None, ladder: Path | None = None
+) -> Pipeline:
     """The pipeline that a command names, with what its options replace."""
     from elastic_ir.pipeline import Pipeline
 
-    return Pipeline.from_config(config, dataset=dataset, split=split, index=index)
+    return Pipeline.from_config(config, dataset=dataset, split=split, index=index, ladder=ladder)
 
 
 def say(text: str) -> None:

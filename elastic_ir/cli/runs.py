@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from elastic_ir.cli.options import DatasetOption, IndexOption, LevelOption, SplitOption, open_pipeline, say
+from elastic_ir.cli.options import (
+    DatasetOption,
+    IndexOption,
+    LadderOption,
+    LevelOption,
+    SplitOption,
+    open_pipeline,
+    say,
+)
 from elastic_ir.errors import InputError
 
 runs_app = typer.Typer(help="Run files: check them, join them.", no_args_is_help=True, rich_markup_mode=None)
@@ -23,6 +31,10 @@ def run(
     queries: Annotated[Path | None, typer.Option(help="TSV or JSONL of queries; default: the dataset's.")] = None,
     hits: Annotated[int, typer.Option(help="Hits a query.")] = 1000,
     level: LevelOption = None,
+    ladder: LadderOption = None,
+    load: Annotated[
+        str | None, typer.Option(help="Answer at the levels that queries arriving so would get, e.g. poisson:40.")
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Run tag; default: the file's name.")] = None,
     form: Annotated[str, typer.Option("--format", help="trec (six columns) or msmarco (query, document, rank).")] = (
         "trec"
@@ -46,9 +58,12 @@ def run(
 
     Example: elastic-ir run pipelines/elastic.yaml --dataset beir/scifact/test --output runs/scifact.trec
     """
-    from elastic_ir.datasets import load, stream_queries
+    from elastic_ir.datasets import load as load_dataset
+    from elastic_ir.datasets import stream_queries
     from elastic_ir.runs import Shape, use_threads, write
 
+    if (ladder is None) != (load is None) or (load is not None and level is not None):
+        raise InputError("wanted --ladder FILE and --load ARRIVALS together, and then no --level")
     if not max_passage_delimiter or (max_passage_hits is not None and max_passage_hits < 1):
         raise InputError("wanted a --max-passage-delimiter of at least one character, --max-passage-hits of at least 1")
     if threads is not None:
@@ -60,11 +75,13 @@ def run(
             raise InputError("no queries; give --queries FILE or --dataset D")
         metadata = write(
             opened,
-            stream_queries(queries) if queries else load(str(name), opened.config.split).queries(),
+            stream_queries(queries) if queries else load_dataset(str(name), opened.config.split).queries(),
             output,
             tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
             k=hits,
             level=level,
+            ladder=ladder,
+            load=load,
             batch=batch,
             form=form,
             shape=Shape(remove_query, *passages),

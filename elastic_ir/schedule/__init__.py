@@ -1,7 +1,6 @@
 """The elastic schedule: from the load seen to the level spent. Pure Python: no torch, no FAISS."""
 
 from elastic_ir.schedule.control import Admission, Correction
-from elastic_ir.schedule.inflight import InFlight
 from elastic_ir.schedule.ladder import Ladder, Rung
 from elastic_ir.schedule.policies import (
     AdditiveIncrease,
@@ -13,6 +12,7 @@ from elastic_ir.schedule.policies import (
     Thresholds,
     shrink_with_load,
 )
+from elastic_ir.schedule.scheduler import Scheduler
 
 __all__ = [
     "AdditiveIncrease",
@@ -21,11 +21,11 @@ __all__ = [
     "DrainRule",
     "Fixed",
     "HeadSlack",
-    "InFlight",
     "Ladder",
     "Load",
     "Policy",
     "Rung",
+    "Scheduler",
     "Thresholds",
     "shrink_with_load",
 ]

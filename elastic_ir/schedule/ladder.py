@@ -73,6 +73,13 @@ class Ladder(NamedTuple):
                 raise ConfigError(f"level {cheaper.level} takes longer than {dearer.level}, which stands above it")
         return self
 
+    def one_by_one(self) -> Ladder:
+        """This ladder for requests that are served alone."""
+        alone = (
+            rung._replace(seconds=rung.seconds[:1], typical=rung.typical and rung.typical[:1]) for rung in self.rungs
+        )
+        return self._replace(rungs=tuple(alone))
+
     def fluid_bound(self, rate: float) -> float:
         """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.
 

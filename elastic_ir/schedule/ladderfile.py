@@ -41,6 +41,31 @@ class LadderFile(BaseModel):
     levels: tuple[LadderLevel, ...] = Field(min_length=1)
     notes: dict[str, Any] = {}
 
+    def check(self, machine: dict[str, Any], threads: int) -> None:
+        """Refuse to serve on another machine, or with another thread count: the times would be others.
+
+        Raises:
+            ConfigError: naming what differs.
+        """
+        for key, found in (("machine", machine), ("threads", threads)):
+            known = getattr(self, key)
+            if known != found:
+                raise ConfigError(f"the ladder is for {key} {known}, here {found}; make one here with elastic-ir sweep")
+
+    def of(self, models: dict[str, str]) -> Ladder:
+        """The ladder, if it was made with ``models`` (role -> fingerprint).
+
+        Raises:
+            ConfigError: naming the model that differs.
+        """
+        for role, known in self.models.items():
+            if models.get(role) != known:
+                found = models.get(role, "none")[:12]
+                raise ConfigError(
+                    f"the ladder was made with {role} {known[:12]}, here {found}; make one here with elastic-ir sweep"
+                )
+        return self.ladder()
+
     def ladder(self, slo_ms: float | None = None) -> Ladder:
         """The ladder, checked; another ``slo_ms`` keeps all levels."""
         rungs = []

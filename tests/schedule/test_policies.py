@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_ir.level import Level
-from elastic_ir.schedule import InFlight, Load, shrink_with_load
+from elastic_ir.schedule import Load, shrink_with_load
 
 FULL = Level.parse("dense:w1.00-d12+rerank:w1.00:50@1.00")
 
@@ -33,18 +31,3 @@ def test_more_load_never_gets_more_budget(a: int, b: int) -> None:
 def test_a_level_without_reranking_stays() -> None:
     level = Level.parse("dense:w0.50-d6")
     assert shrink_with_load(Load(9, level)) == level
-
-
-def test_in_flight_counts_back_to_zero() -> None:
-    flying = InFlight()
-
-    def one(fail: bool) -> int:
-        with flying.search() as count:
-            if fail:
-                raise ValueError
-            return count
-
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(one, i % 3 == 0) for i in range(300)]
-    assert sum(future.exception() is not None for future in futures) == 100
-    assert flying.count == 0
