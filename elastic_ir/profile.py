@@ -31,13 +31,14 @@ HITS = 10
 
 
 class Cell(BaseModel):
-    """Milliseconds that a batch takes at a level, its queries of up to ``tokens`` tokens."""
+    """Milliseconds that a batch takes at a level, its queries of up to ``tokens`` tokens, as ``share`` of them are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: str
     batch: int = Field(gt=0)
     tokens: int = Field(gt=0)
+    share: float = Field(gt=0, le=1)
     p50_ms: float = Field(gt=0)
     p95_ms: float = Field(gt=0)
     runs: int = Field(gt=0)
@@ -74,8 +75,8 @@ class Profile(BaseModel):
                 )
 
     def times(self, level: Level | str) -> tuple[list[float], list[float]]:
-        """(median, p95) milliseconds of batches of 1, 2, .. queries: the mean over the lengths measured, never falling
-        with the batch.
+        """(median, p95) milliseconds of batches of 1, 2, .. queries: the mean over the lengths measured, each by its
+        share of the queries, never falling with the batch.
 
         Raises:
             ConfigError: if the level was not measured.
@@ -87,10 +88,24 @@ class Profile(BaseModel):
         every = np.arange(1, batches[-1] + 1)
         found = []
         for key in ("p50_ms", "p95_ms"):
-            means = [np.mean([getattr(cell, key) for cell in cells if cell.batch == batch]) for batch in batches]
+            means = [_mean([cell for cell in cells if cell.batch == batch], key) for batch in batches]
             rising = isotonic_regression(means).x
             found.append(np.interp(every, batches, rising).tolist())
         return found[0], [max(pair) for pair in zip(*found, strict=True)]
+
+
+def _mean(cells: Sequence[Cell], key: str) -> float:
+    return float(np.average([getattr(cell, key) for cell in cells], weights=[cell.share for cell in cells]))
+
+
+def micro_batch(times: Iterable[Sequence[float]]) -> int:
+    """The smallest batch, by each level's milliseconds of batches of 1, 2, .., that serves nearly the most queries a
+    second (98%), in the mean over the levels: a larger one only makes its queries wait for each other.
+    """
+    tables = [np.asarray(row) for row in times]
+    shares = [np.arange(1, len(row) + 1) / row * row[0] for row in tables]
+    rates = np.mean(shares, axis=0)
+    return 1 + int(np.argmax(rates >= 0.98 * rates.max()))
 
 
 def measure(
@@ -142,7 +157,8 @@ def measure(
             break
     cells = tuple(
         Cell(
-            level=str(level), batch=batch, tokens=tokens, p50_ms=float(np.quantile(ms, 0.5)),
+            level=str(level), batch=batch, tokens=tokens, share=len(by_length[tokens]) / len(queries),
+            p50_ms=float(np.quantile(ms, 0.5)),
             p95_ms=float(np.quantile(ms, 0.95)), runs=len(ms),
         )
         for (level, batch, tokens), ms in taken.items()

@@ -18,7 +18,7 @@ from elastic_ir.evaluate.operating import Point, front
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.machine import machine
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import BATCHES, HITS, as_asked, measure, monotone
+from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, replay
@@ -93,6 +93,7 @@ def sweep(
     if not judged:
         raise DatasetError(f"{dataset.name} has no judged query; wanted a split with judgements")
     drawn = Random(seed).sample(judged, min(queries, len(judged)))
+    _check_slo(pipeline, drawn, slo_ms)
     runs = dict(_runs(pipeline, drawn, progress))
     reference = next(iter(runs))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
@@ -129,6 +130,26 @@ def sweep(
     )  # fmt: skip
     file.ladder()
     return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
+
+
+def _check_slo(pipeline: Pipeline, queries: Sequence[Query], slo_ms: float) -> None:
+    """Refuse an SLO that no level can meet, before hours of scoring."""
+    cheapest = [Level("bm25")] if "bm25" in pipeline.parts.retrievers else []
+    if pipeline.parts.denser is not None:
+        config = pipeline.parts.denser.config
+        subnets = [config.full, *map(Subnet.parse, config.trained)]
+        smallest = min(subnets, key=lambda subnet: config.flops(subnet, 1, 1))
+        cheapest += [Level(retriever, smallest) for retriever in pipeline.parts.retrievers - {"bm25"}]
+    if cheapest:
+        _check_fastest(min(_single(pipeline, cheapest, queries).values()), slo_ms)
+
+
+def _check_fastest(quickest: float, slo_ms: float) -> None:
+    if quickest > SHARE_OF_SLO * slo_ms:
+        raise ConfigError(
+            f"no level answers within half the SLO of {slo_ms:.0f} ms; the fastest takes {quickest:.0f} ms: "
+            "raise the SLO, or use smaller models or fewer candidates"
+        )
 
 
 def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query]) -> dict[Level, float]:
@@ -250,20 +271,21 @@ def _levels(
     evaluation: Evaluation,
     slo_ms: float,
 ) -> Iterator[LadderLevel]:
-    """The levels worth serving: fast enough, none dominated, ``MOST_LEVELS`` at most, dearest first."""
+    """The levels worth serving: fast enough, none dominated or worse than BM25, ``MOST_LEVELS`` at most, dearest first.
+
+    Times are of batches up to the one that is worth while.
+    """
+    _check_fastest(min(p95[0] for _, p95 in times.values()), slo_ms)
+    least = quality.get(Level("bm25"), 0.0)
     fast = {level: p95[0] for level, (_, p95) in times.items() if p95[0] <= SHARE_OF_SLO * slo_ms}
-    if not fast:
-        quickest = min(p95[0] for _, p95 in times.values())
-        raise ConfigError(
-            f"no level answers within half the SLO of {slo_ms:.0f} ms; the fastest takes {quickest:.0f} ms: "
-            "raise the SLO, or use smaller models or fewer candidates"
-        )
+    fast = {level: ms for level, ms in fast.items() if quality[level] >= least} or fast
     kept: list[Level] = []
     for level in sorted(fast, key=lambda level: (fast[level], -quality[level])):
         if not kept or quality[level] > quality[kept[-1]]:
             kept.append(level)
     dearest_first = _spread(kept[::-1], [quality[level] for level in kept[::-1]], MOST_LEVELS)
-    p50, p95 = (monotone(_table(times, dearest_first, column)) for column in (0, 1))
+    batch = micro_batch(times[level][0] for level in dearest_first)
+    p50, p95 = (monotone(_table(times, dearest_first, column)[:, :batch]) for column in (0, 1))
     for level, typical, slow in zip(dearest_first, p50, np.maximum(p50, p95), strict=True):
         low, high = evaluation.intervals[str(level)][MEASURE]
         yield LadderLevel(

@@ -73,7 +73,7 @@ def test_a_run_under_load_has_a_level_for_every_query(pipeline: Pipeline, ladder
     assert metadata["load"] == "poisson:100"
     assert metadata["degraded"]["load"] == sum(level != next(iter(LEVELS)) for level in levels)
     before = (tmp_path / "a.trec").read_bytes()
-    write(pipeline, QUERIES, tmp_path / "b.trec", tag="t", k=5, ladder=ladder, load="poisson:100", batch=11)
+    write(pipeline, QUERIES, tmp_path / "b.trec", tag="t", k=5, ladder=ladder, load="poisson:100", batch=7)
     assert (tmp_path / "b.trec").read_bytes() == before
 
 

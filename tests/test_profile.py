@@ -16,7 +16,7 @@ from elastic_ir.datasets import load
 from elastic_ir.errors import ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import LEAST_RUNS, best_threads, measure, monotone, read_profile, write_profile
+from elastic_ir.profile import LEAST_RUNS, best_threads, measure, micro_batch, monotone, read_profile, write_profile
 
 LEVELS = [Level.parse("dense:w1.00-d4+rerank:w1.00:4@1.00"), Level.parse("dense:w0.50-d2")]
 
@@ -87,3 +87,9 @@ def test_the_command_measures_once_and_then_checks(
     assert output.read_bytes() == written
     output.write_bytes(written.replace(b'"threads": 1', b'"threads": 2'))
     assert "another threads" in str(CliRunner().invoke(app, [*asked, "--threads", "1"]).exception)
+
+
+def test_the_micro_batch_is_the_smallest_that_serves_nearly_the_most() -> None:
+    assert micro_batch([[10.0, 20.0, 30.0, 40.0]]) == 1
+    assert micro_batch([[10.0, 12.0, 18.0, 24.0]]) == 2
+    assert micro_batch([[10.0, 15.0, 20.0, 22.0], [5.0, 9.9, 14.8, 19.5]]) == 4

@@ -121,7 +121,7 @@ def test_a_run_goes_on_where_it_stopped_and_only_for_the_same_command(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[str] = []
-    inside = pipeline.run
+    inside = pipeline.answers
 
     def counted(queries: Any, *rest: Any, **options: Any) -> Any:
         searched.extend(query.query_id for query in queries)
@@ -131,7 +131,7 @@ def test_a_run_goes_on_where_it_stopped_and_only_for_the_same_command(
         yield from QUERIES[:after]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run", counted)
+    monkeypatch.setattr(pipeline, "answers", counted)
     write(pipeline, QUERIES, tmp_path / "whole.trec", tag="t", k=5, batch=3)
     path = tmp_path / "x.trec"
     for level, begins in ((None, 9), ("dense:w0.50-d2", 0)):

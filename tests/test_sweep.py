@@ -63,6 +63,8 @@ def test_levels_that_are_slow_or_dominated_are_left_out() -> None:
 
     found: list[LadderLevel] = list(_levels(times, quality, Intervals(), 100.0))  # type: ignore[arg-type]
     assert [level.level for level in found] == [str(dear), str(cheap)]
+    quality[Level("bm25")] = 0.65
+    assert [level.level for level in _levels(times, quality, Intervals(), 100.0)] == [str(dear)]  # type: ignore[arg-type]
     assert _spread([dear, worse, cheap], [0.7, 0.69, 0.1], 2) == [dear, cheap]
 
 
