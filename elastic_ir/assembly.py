@@ -18,7 +18,7 @@ from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
-from elastic_ir.retrieve import BM25Retriever, DenseRetriever, Fallback, Missing
+from elastic_ir.retrieve import BM25Retriever, Breaker, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
 
 logger = logging.getLogger(__name__)
@@ -105,11 +105,12 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
     denser, failure = _denser(config)
     ranker = ElasticRanker.from_pretrained(config.reranker.model) if config.reranker else None
     generation = _generation(config, denser, ranker, progress)
-    lucene, bm25 = None, None
+    lucene: LuceneIndex | None = None
+    bm25: Stage | None = None
     if generation.lucene_path is not None:
         settings = config.bm25
         lucene = LuceneIndex(generation.lucene_path, k1=settings.k1, b=settings.b, rm3=settings.rm3)
-        bm25 = BM25Retriever(lucene, config.candidates, threads=min(4, torch.get_num_threads()))
+        bm25 = Breaker(BM25Retriever(lucene, config.candidates, threads=min(4, torch.get_num_threads())))
     level = config.level(denser.config.full if denser else None)
     stage = _retriever(config, level, denser, failure, generation, bm25)
     if ranker is not None and config.reranker is not None and level.rerank is not None:

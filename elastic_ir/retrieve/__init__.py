@@ -1,6 +1,7 @@
 """First stages: queries in, hits of an index out."""
 
 from elastic_ir.retrieve.bm25 import BM25Retriever
+from elastic_ir.retrieve.breaker import Breaker
 from elastic_ir.retrieve.dense import DenseRetriever
 from elastic_ir.retrieve.fallback import Fallback, Missing
 from elastic_ir.stage import Stage
@@ -10,4 +11,4 @@ RETRIEVERS: dict[str, type[Stage]] = {
     "dense": DenseRetriever,
 }
 
-__all__ = ["RETRIEVERS", "BM25Retriever", "DenseRetriever", "Fallback", "Missing"]
+__all__ = ["RETRIEVERS", "BM25Retriever", "Breaker", "DenseRetriever", "Fallback", "Missing"]
