@@ -13,17 +13,19 @@ from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
 if TYPE_CHECKING:
+    from elastic_ir.client import Client
     from elastic_ir.dense import ElasticDenser
     from elastic_ir.pipeline import Pipeline
     from elastic_ir.rerank import ElasticRanker
 
 _LAZY = {
+    "Client": "elastic_ir.client",
     "ElasticDenser": "elastic_ir.dense",
     "ElasticRanker": "elastic_ir.rerank",
     "Pipeline": "elastic_ir.pipeline",
 }
 
-__all__ = ["ElasticDenser", "ElasticRanker", "Level", "Pipeline", "Subnet", "__version__"]
+__all__ = ["Client", "ElasticDenser", "ElasticRanker", "Level", "Pipeline", "Subnet", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,6 +70,22 @@ class BackendError(ElasticIRError):
     exit_code = 4
 
 
+class OverloadedError(ElasticIRError):
+    """Too much is asked at once; the same request may be served ``retry_after_s`` seconds later."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ExpiredError(ElasticIRError):
+    """The deadline passed before any work was done."""
+
+    exit_code = 4
+
+
 class CrossCheckError(ElasticIRError):
     """A figure that is not trec_eval's."""
 

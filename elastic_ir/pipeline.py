@@ -260,13 +260,27 @@ class Pipeline:
             self._parts.check(rung.level)
         return rungs.rungs[0].level, under_load(rungs, load, count)
 
-    def answers(self, queries: Sequence[Query], k: int, requested: Level, levels: Sequence[Level]) -> list[Hits]:
-        """One batch of ``run``: each of ``queries`` at its level, where ``requested`` was; one level shares a pass."""
+    def answers(
+        self,
+        queries: Sequence[Query],
+        k: int,
+        requested: Level,
+        levels: Sequence[Level],
+        *,
+        deadline_ms: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        texts: bool = False,
+    ) -> list[Hits]:
+        """One batch of ``run``: each of ``queries`` at its level, where ``requested`` was; one level shares a pass.
+
+        The other arguments are those of ``search``; ``texts`` adds the hits' texts.
+        """
         notes = [_checked(query.text, query.query_id) for query in queries]
         found: dict[int, Hits] = {}
         for level in dict.fromkeys(levels):
             rows = [row for row, its in enumerate(levels) if its == level]
-            answers = self._search([notes[row] for row in rows], k, requested, level, None, None, texts=False)
+            asked = [notes[row] for row in rows]
+            answers = self._search(asked, k, requested, level, deadline_ms, cancelled, texts=texts)
             found |= dict(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(queries))]
 

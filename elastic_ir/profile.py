@@ -28,6 +28,8 @@ BUCKETS = (8, 16, 32, 64)
 """Upper ends of the buckets of query length, in tokens; longer queries count as the last."""
 LEAST_RUNS = 5
 HITS = 10
+SHARES = (0.5, 0.25, 0.1)
+"""Of the idle level's depth budget."""
 
 
 class Cell(BaseModel):
@@ -96,6 +98,16 @@ class Profile(BaseModel):
 
 def _mean(cells: Sequence[Cell], key: str) -> float:
     return float(np.average([getattr(cell, key) for cell in cells], weights=[cell.share for cell in cells]))
+
+
+def default_levels(idle: Level) -> list[Level]:
+    """The idle level, shares of its depth budget, the same without reranking."""
+    levels = [idle]
+    if idle.rerank is not None:
+        shares = (round(idle.rerank.budget * share, 4) for share in SHARES)
+        levels += [idle._replace(rerank=idle.rerank._replace(budget=share)) for share in shares]
+        levels.append(idle._replace(rerank=None))
+    return levels
 
 
 def micro_batch(times: Iterable[Sequence[float]]) -> int:

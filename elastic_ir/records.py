@@ -33,11 +33,16 @@ class Query(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One retrieved document. ``text`` is empty unless the pipeline was asked for it."""
+    """One retrieved document.
+
+    ``text`` is empty unless the pipeline was asked for it; ``retrieved`` is the retriever's score of a hit that was
+    reranked, else None.
+    """
 
     doc_id: str
     score: float
     text: str = ""
+    retrieved: float | None = None
 
 
 class Degradation(NamedTuple):

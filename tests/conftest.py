@@ -133,25 +133,9 @@ def pipeline(settings: dict[str, Any], six_documents: Path) -> Iterator[Pipeline
 @pytest.fixture
 def six_documents(tmp_path: Path) -> Path:
     """A BEIR folder of six documents, three queries and their judgments."""
-    folder = tmp_path / "six"
-    (folder / "qrels").mkdir(parents=True)
-    texts = [
-        "the cat sat on the mat",
-        "a dog ran",
-        "the bird flew in the sky",
-        "a fish swam in the sea",
-        "cat and dog",
-        "big red tree",
-    ]
-    (folder / "corpus.jsonl").write_text(
-        "".join(f'{{"_id": "d{i}", "title": "", "text": "{text}"}}\n' for i, text in enumerate(texts))
-    )
-    queries = {"q1": "cat on mat", "q2": "where is the fish", "q3": "red tree"}
-    (folder / "queries.jsonl").write_text("".join(f'{{"_id": "{i}", "text": "{t}"}}\n' for i, t in queries.items()))
-    (folder / "qrels" / "test.tsv").write_text(
-        "query-id\tcorpus-id\tscore\nq1\td0\t2\nq1\td4\t1\nq2\td3\t1\nq3\td5\t1\n"
-    )
-    return folder
+    from six_documents import write_six_documents
+
+    return write_six_documents(tmp_path / "six")
 
 
 def _save(build: Callable[[Any], Any], folder: Path) -> Path:

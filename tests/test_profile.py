@@ -11,12 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
-from elastic_ir.cli.profile import default_levels
 from elastic_ir.datasets import load
 from elastic_ir.errors import ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import LEAST_RUNS, best_threads, measure, micro_batch, monotone, read_profile, write_profile
+from elastic_ir.profile import (
+    LEAST_RUNS,
+    best_threads,
+    default_levels,
+    measure,
+    micro_batch,
+    monotone,
+    read_profile,
+    write_profile,
+)
 
 LEVELS = [Level.parse("dense:w1.00-d4+rerank:w1.00:4@1.00"), Level.parse("dense:w0.50-d2")]
 

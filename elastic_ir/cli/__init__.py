@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elastic_ir.cli.evaluate import evaluate
+from elastic_ir.cli.load import load
 from elastic_ir.cli.options import (
     DatasetOption,
     IndexOption,
@@ -22,6 +23,7 @@ from elastic_ir.cli.options import (
 )
 from elastic_ir.cli.profile import profile
 from elastic_ir.cli.runs import run, runs_app
+from elastic_ir.cli.serve import serve
 from elastic_ir.cli.simulate import simulate
 from elastic_ir.cli.sweep import sweep
 from elastic_ir.errors import ElasticIRError, InputError
@@ -128,6 +130,8 @@ app.command()(evaluate)
 app.command()(profile)
 app.command()(sweep)
 app.command()(simulate)
+app.command()(serve)
+app.command()(load)
 app.add_typer(runs_app, name="runs")
 
 

@@ -28,6 +28,21 @@ def open_pipeline(
     return Pipeline.from_config(config, dataset=dataset, split=split, index=index, ladder=ladder)
 
 
+def needs_serve() -> None:
+    """Refuse a command whose libraries come with the extra ``serve``, where they are not installed.
+
+    Raises:
+        ConfigError: saying how to install them.
+    """
+    from importlib.util import find_spec
+
+    from elastic_ir.errors import ConfigError
+
+    missing = [name for name in ("aiohttp", "fastapi", "hdrh", "prometheus_client", "uvicorn") if not find_spec(name)]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} not installed; run pip install 'elastic-ir[serve]'")
+
+
 def say(text: str) -> None:
     """Print a line of the answer."""
     typer.echo(text)

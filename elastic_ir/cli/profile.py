@@ -12,10 +12,8 @@ from elastic_ir.cli.options import DatasetOption, IndexOption, SplitOption, open
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from elastic_ir.level import Level
     from elastic_ir.profile import Profile
 
-SHARES = (0.5, 0.25, 0.1)
 MOST_QUERIES = 1000
 
 
@@ -40,7 +38,7 @@ def profile(
     from elastic_ir.datasets import load
     from elastic_ir.errors import ConfigError
     from elastic_ir.level import Level
-    from elastic_ir.profile import best_threads, measure, read_profile, write_profile
+    from elastic_ir.profile import best_threads, default_levels, measure, read_profile, write_profile
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule import Ladder, Rung
     from elastic_ir.schedule.simulate import capacity
@@ -71,16 +69,6 @@ def profile(
     most = capacity(Ladder((rung,), slo_ms / 1000))
     say(f"C: {most:.2f} queries a second at {dearest}, 99% within {slo_ms:.0f} ms, {found.threads} threads")
     print_table(_table(found))
-
-
-def default_levels(idle: Level) -> list[Level]:
-    """The idle level, shares of its depth budget, the same without reranking."""
-    levels = [idle]
-    if idle.rerank is not None:
-        shares = (round(idle.rerank.budget * share, 4) for share in SHARES)
-        levels += [idle._replace(rerank=idle.rerank._replace(budget=share)) for share in shares]
-        levels.append(idle._replace(rerank=None))
-    return levels
 
 
 def _table(found: Profile) -> Table:

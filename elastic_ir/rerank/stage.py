@@ -79,7 +79,7 @@ class Rerank(Stage):
         if not (scored.steps > 0).any():
             return _degraded(ranking, Degradation("deadline", self.name, f"none of {len(head)} candidates scored"))
         final = scored.final()
-        hits = [head[row]._replace(score=float(final[row])) for row in scored.order()]
+        hits = [head[row]._replace(score=float(final[row]), retrieved=head[row].score) for row in scored.order()]
         reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
         if scored.stopped:
             furthest = int(scored.steps.max())

@@ -1,0 +1,107 @@
+"""``Client``: a service's searches from Python, with a time-out and bounded retries."""
+
+from __future__ import annotations
+
+import random
+import time
+from types import TracebackType
+from typing import Any
+
+from elastic_ir.errors import BackendError, InputError, OverloadedError
+
+RETRY_BUDGET = 0.1
+"""Retries a request, in the long run: a service that is overloaded must not be asked twice by everyone."""
+LONGEST_WAIT_S = 10.0
+
+
+class Client:
+    """Asks a service that ``elastic-ir serve`` runs.
+
+    A refused or failed request is tried again at most ``retries`` times, after the time the service names, and only
+    while retries are under a tenth of all requests.
+
+    Args:
+        url: e.g. ``http://127.0.0.1:8080``.
+        token: bearer token; None sends none.
+        timeout_s: for one try.
+        retries: at most, for one call.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8080") as client:
+        ...     answer = client.search("read a csv file", k=3)
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 2) -> None:
+        import httpx
+
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        self._retries, self._allowance = retries, 1.0
+
+    def search(
+        self, query: str, k: int = 10, *, level: str | None = None, deadline_ms: float | None = None, text: bool = True
+    ) -> dict[str, Any]:
+        """The answer as the service gives it: ``hits``, ``level``, ``degraded``, ``stage_ms`` and more.
+
+        Raises:
+            InputError: for a question that the service cannot use.
+            OverloadedError: if it refused every try.
+            BackendError: if it cannot be reached, or fails.
+        """
+        asked = {"query": query, "k": k, "text": text, "level": level, "deadline_ms": deadline_ms}
+        return self._post("/v1/search", {key: value for key, value in asked.items() if value is not None})
+
+    def embed(self, texts: list[str], *, subnet: str | None = None, input_type: str = "query") -> list[list[float]]:
+        """Unit vectors of ``texts``; ``subnet`` such as ``w0.50-d6``. Raises as ``search``."""
+        asked = {"input": texts, "input_type": input_type} | ({} if subnet is None else {"subnet": subnet})
+        return [row["embedding"] for row in self._post("/v1/embeddings", asked)["data"]]
+
+    def rerank(self, query: str, documents: list[str], *, budget: float | None = None) -> list[tuple[int, float]]:
+        """Places and scores of ``documents``, best first. Raises as ``search``."""
+        asked = {"query": query, "documents": documents} | ({} if budget is None else {"budget": budget})
+        return [(row["index"], row["relevance_score"]) for row in self._post("/v1/rerank", asked)["results"]]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+        import httpx
+
+        self._allowance = min(10.0, self._allowance + RETRY_BUDGET)
+        for left in range(self._retries, -1, -1):
+            wait_s, failure = 0.1 * 2 ** (self._retries - left), ""
+            try:
+                response = self._http.post(path, json=asked)
+            except httpx.HTTPError as exc:
+                error: Exception = BackendError(f"{self._http.base_url}: {type(exc).__name__}: {exc}; is it running?")
+            else:
+                if response.is_success:
+                    found: dict[str, Any] = response.json()
+                    return found
+                failure = _error(response)
+                if response.status_code not in (429, 502, 503, 504):
+                    kind = InputError if response.is_client_error else BackendError
+                    raise kind(f"{self._http.base_url}: {failure} (status {response.status_code})")
+                named = response.headers.get("retry-after", "")
+                wait_s = float(named) if named.isdecimal() else wait_s
+                error = OverloadedError(f"{self._http.base_url}: {failure}", max(1, round(wait_s)))
+            if not left or self._allowance < 1 or wait_s > LONGEST_WAIT_S:
+                raise error
+            self._allowance -= 1
+            time.sleep(wait_s * random.uniform(1.0, 1.25))
+        raise AssertionError("unreachable")
+
+
+def _error(response: Any) -> str:
+    try:
+        found = response.json()
+        return str(found["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}"

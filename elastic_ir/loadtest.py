@@ -1,0 +1,220 @@
+"""An open-loop load generator: every request is sent when it is due, whether or not the last was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elastic_ir.errors import BackendError, InputError
+from elastic_ir.level import Level
+from elastic_ir.schedule import Ladder, Rung
+from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.simulate import REFUSED, Outcome
+
+LATEST_MS = 5.0
+"""A run whose requests left later than this (p99) says more of the generator than of the service."""
+MOST_REQUESTS = 5_000_000
+LONGEST_MS = 600_000
+
+
+class Sent(NamedTuple):
+    """One request: seconds, and what became of it."""
+
+    due: float
+    late_s: float
+    latency_s: float
+    status: str
+    level: str | None
+    degraded: bool
+
+
+class Loaded(NamedTuple):
+    """A finished run.
+
+    ``sent`` in order of arrival; ``ladder`` as the service told.
+    """
+
+    arrivals: str
+    ladder: Ladder
+    sent: tuple[Sent, ...]
+
+    @property
+    def lateness_ms(self) -> float:
+        """p99 of how late requests left."""
+        return float(np.quantile([1000 * one.late_s for one in self.sent], 0.99))
+
+    @property
+    def valid(self) -> bool:
+        """Whether the generator kept up."""
+        return self.lateness_ms <= LATEST_MS
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same in the form of the simulator, on the ladder's levels; answers at other levels count as refused."""
+        places = {str(rung.level): place for place, rung in enumerate(self.ladder.rungs)}
+        rung = [places.get(one.level or "", REFUSED) if one.status == "200" else REFUSED for one in self.sent]
+        latency = [one.latency_s if place != REFUSED else math.inf for one, place in zip(self.sent, rung, strict=True)]
+        levels = [one.level for one in self.sent if one.level]
+        switches = sum(a != b for a, b in itertools.pairwise(levels))
+        arrived: NDArray[np.float64] = np.array([one.due for one in self.sent])
+        return Outcome(self.ladder, arrived, np.array(latency), np.array(rung, np.int8), switches)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for people and files; milliseconds from the scheduled send time."""
+        from hdrh.histogram import HdrHistogram
+
+        histogram = HdrHistogram(1, LONGEST_MS * 1000, 3)
+        answered = [one for one in self.sent if one.status == "200"]
+        for one in answered:
+            histogram.record_value(max(1, min(LONGEST_MS * 1000, round(1_000_000 * one.latency_s))))
+        refused = [1000 * one.latency_s for one in self.sent if one.status in ("429", "503")]
+        outcome = self.outcome
+        percentiles = {f"p{share:g}": histogram.get_value_at_percentile(share) / 1000 for share in (50, 95, 99, 99.9)}
+        return {
+            "arrivals": self.arrivals,
+            "slo_ms": 1000 * self.ladder.slo_s,
+            "seconds": self.sent[-1].due - self.sent[0].due,
+            "offered": len(self.sent),
+            "rate": len(self.sent) / max(1e-9, self.sent[-1].due - self.sent[0].due),
+            "statuses": dict(Counter(one.status for one in self.sent)),
+            "in_slo": sum(one.latency_s <= self.ladder.slo_s for one in answered) / len(self.sent),
+            "degraded": sum(one.degraded for one in answered) / max(1, len(answered)),
+            "levels": dict(Counter(one.level for one in answered)),
+            "quality": outcome.quality,
+            "utility": outcome.utility,
+            "goodput": outcome.goodput,
+            "latency_ms": percentiles,
+            "refusal_p99_ms": float(np.quantile(refused, 0.99)) if refused else None,
+            "lateness_p99_ms": self.lateness_ms,
+            "valid": self.valid,
+        }
+
+
+def load(
+    url: str,
+    form: str,
+    queries: Sequence[str],
+    *,
+    seconds: float = 60.0,
+    slo_ms: float | None = None,
+    k: int = 10,
+    seed: int = 0,
+    token: str | None = None,
+    timeout_s: float = 30.0,
+    hang_up: tuple[float, float] = (0.0, 0.0),
+    anywhere: bool = False,
+) -> Loaded:
+    """Send questions to a service as ``form`` has them arrive.
+
+    Args:
+        url: of the service.
+        form: arrivals, e.g. ``poisson:40`` (see ``schedule.arrivals``).
+        queries: asked in turn.
+        seconds: how long.
+        slo_ms: in place of what the service promises.
+        k: hits asked for.
+        seed: of the arrivals.
+        token: bearer token.
+        timeout_s: after which an answer is given up.
+        hang_up: (share, seconds): so many clients go away after so long.
+        anywhere: allow another address than this machine's own.
+
+    Raises:
+        InputError: for arrivals that cannot be read, no queries, or an address elsewhere.
+        BackendError: if the service does not answer.
+    """
+    if not queries:
+        raise InputError("there are no queries; wanted at least one")
+    if not (anywhere or _loopback(url)):
+        raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
+    times = _times(form, seconds, seed)
+    return asyncio.run(_load(url.rstrip("/"), form, times, queries, slo_ms, k, seed, token, timeout_s, hang_up))
+
+
+def _loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:
+    count = 256
+    while True:
+        times = arrivals(form, count, seed)
+        if times[-1] >= seconds:
+            return times[times < seconds]
+        if count >= MOST_REQUESTS:
+            raise InputError(f"{form} for {seconds:g} s is more than {MOST_REQUESTS:,} requests; wanted fewer")
+        count *= 2
+
+
+async def _load(
+    url: str, form: str, times: NDArray[np.float64], queries: Sequence[str], slo_ms: float | None, k: int, seed: int,
+    token: str | None, timeout_s: float, hang_up: tuple[float, float],
+) -> Loaded:  # fmt: skip
+    import aiohttp
+
+    headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    bodies = [json.dumps({"query": query, "k": k, "text": False}).encode() for query in queries]
+    leaves = np.random.default_rng(seed).random(len(times)) < hang_up[0]
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=timeout_s)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+        ladder = await _ladder(session, url, slo_ms)
+        started = time.perf_counter() + 0.1
+        found: list[Sent | None] = [None] * len(times)
+
+        async def one(number: int) -> None:
+            due, body = float(times[number]), bodies[number % len(bodies)]
+            late_s = time.perf_counter() - started - due
+            patience = hang_up[1] if leaves[number] else None
+            level, degraded = None, False
+            try:
+                async with asyncio.timeout(patience), session.post(f"{url}/v1/search", data=body) as response:
+                    answer = await response.read()
+                    status = str(response.status)
+                    if response.status == 200:
+                        told = json.loads(answer)
+                        level, degraded = told["level"], told["degraded"] is not None
+            except TimeoutError:
+                status = "hung up" if patience is not None else "timeout"
+            except aiohttp.ClientError:
+                status = "connection error"
+            found[number] = Sent(due, late_s, time.perf_counter() - started - due, status, level, degraded)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number, due in enumerate(times.tolist()):
+                left = started + due - time.perf_counter()
+                if left > 0:
+                    await asyncio.sleep(left)
+                tasks.create_task(one(number))
+    return Loaded(form, ladder, tuple(one for one in found if one is not None))
+
+
+async def _ladder(session: Any, url: str, slo_ms: float | None) -> Ladder:
+    import aiohttp
+
+    try:
+        async with session.get(f"{url}/v1/levels") as response:
+            if response.status != 200:
+                raise BackendError(f"{url}/v1/levels answered {response.status}; is the token right?")
+            told = await response.json()
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        raise BackendError(f"{url} does not answer ({exc or type(exc).__name__}); is it running?") from exc
+    rungs = tuple(
+        Rung(Level.parse(row["level"]), row["quality"], (row["p95_ms"] / 1000,), (row["p50_ms"] / 1000,))
+        for row in told["levels"]
+    )
+    return Ladder(rungs, (told["slo_ms"] if slo_ms is None else slo_ms) / 1000)

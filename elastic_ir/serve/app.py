@@ -1,0 +1,328 @@
+"""The HTTP side: FastAPI routes around an ``Engine``; the event loop only reads, queues and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as ASGIMessage
+
+from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError
+from elastic_ir.level import Level
+from elastic_ir.serve import messages as m
+from elastic_ir.serve.body import BadRequestError, read
+from elastic_ir.serve.engine import Engine, Task
+from elastic_ir.serve.metrics import Metrics
+from elastic_ir.subnet import Subnet
+from elastic_ir.version import __version__
+
+logger = logging.getLogger("elastic_ir.serve")
+
+PAGE = Path(__file__).parent / "page.html"
+OPEN_PATHS = {"/livez", "/readyz", "/"}
+"""Answered without a token: they show nothing of the documents."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+    "; img-src 'self' data:; frame-ancestors 'none'",
+}
+LOG = "elastic_ir.log"
+"""Where a route adds to its request's line in the log."""
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
+Answer = TypeVar("Answer")
+
+
+def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False) -> FastAPI:
+    """The service over a started ``engine``.
+
+    Args:
+        engine: answers; closed with the application.
+        metrics: shown at ``/metrics``.
+        token: bearer token that clients must send; None asks for none.
+        log_queries: write the text of queries to the log.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(engine.close)
+
+    app = FastAPI(
+        title="elastic_ir", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        description="Retrieve-then-rerank search whose compute stretches with the load.",
+    )  # fmt: skip
+    slo_s = engine.ladder.slo_s
+
+    app.add_middleware(Around, metrics=metrics, token=token)
+
+    @app.exception_handler(BadRequestError)
+    async def bad(_: Request, error: BadRequestError) -> Response:
+        response = _problem(error.status, error.error, error.detail)
+        if error.status in (408, 413):
+            response.headers["Connection"] = "close"
+        return response
+
+    @app.exception_handler(InputError)
+    async def unusable(_: Request, error: InputError) -> Response:
+        return _problem(422, str(error))
+
+    @app.exception_handler(OverloadedError)
+    async def overloaded(_: Request, error: OverloadedError) -> Response:
+        response = _problem(503, str(error))
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+
+    @app.exception_handler(ExpiredError)
+    async def expired(_: Request, error: ExpiredError) -> Response:
+        response = _problem(503, str(error))
+        response.headers["Retry-After"] = "1"
+        return response
+
+    @app.exception_handler(ElasticIRError)
+    async def failed(_: Request, error: ElasticIRError) -> Response:
+        logger.error("request failed: %s", error)
+        return _problem(503, "the search failed; see the service's log")
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def nothing_here(_: Request, error: Any) -> Response:
+        response = _problem(error.status_code, f"{error.detail}; see /docs")
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.post("/v1/search", **_form(m.SearchRequest, m.SearchAnswer))
+    async def search(request: Request) -> Response:
+        """Search; without a level the load decides how much work is spent."""
+        arrived = time.perf_counter()
+        asked = await read(request, m.SearchRequest)
+        level = _level(engine, asked.level)
+        if log_queries:
+            request.scope[LOG]["query"] = asked.query
+        seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
+        task = engine.search(asked.query, asked.k, seconds, level)
+        hits = await _answer(request, task, metrics)
+        latency_ms = 1000 * (time.perf_counter() - arrived)
+        answer = m.SearchAnswer.of(
+            hits, text=asked.text, k=asked.k, wait_ms=1000 * task.waited_s, latency_ms=latency_ms
+        )
+        for reason in answer.degraded.reasons if answer.degraded else ():
+            metrics.degraded.labels(reason).inc()
+        request.scope[LOG] |= {"level": answer.level, "wait_ms": answer.wait_ms}
+        response = Response(answer.model_dump_json(), media_type="application/json")
+        stages = {"wait": answer.wait_ms} | answer.stage_ms
+        response.headers["Server-Timing"] = ", ".join(f"{_word(name)};dur={ms:.1f}" for name, ms in stages.items())
+        return response
+
+    @app.post("/v1/embeddings", **_form(m.EmbeddingsRequest, m.EmbeddingsAnswer))
+    async def embeddings(request: Request) -> Response:
+        """Vectors of texts, in the form of OpenAI."""
+        asked = await read(request, m.EmbeddingsRequest)
+        denser = engine.pipeline.parts.denser
+        if denser is None:
+            raise BadRequestError(404, "this pipeline has no denser; it serves BM25 only")
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        subnet = None if asked.subnet is None else denser.config.resolve(Subnet.parse(asked.subnet))
+        encode = denser.encode_query if asked.input_type == "query" else denser.encode_document
+        precision = engine.pipeline.config.precision
+        task = engine.run(lambda: encode(texts, subnet, precision=precision), m.MAX_DEADLINE_MS / 1000)
+        vectors = await _answer(request, task, metrics)
+        data = [m.Embedding(index=i, embedding=vector.tolist()) for i, vector in enumerate(vectors)]
+        used = sum(len(text.split()) for text in texts)
+        answer = m.EmbeddingsAnswer(model=denser.name, data=data, usage={"prompt_tokens": used, "total_tokens": used})
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    @app.post("/v1/rerank", **_form(m.RerankRequest, m.RerankAnswer))
+    async def rerank(request: Request) -> Response:
+        """Documents in the order of their relevance, in the form of Cohere."""
+        asked = await read(request, m.RerankRequest)
+        ranker = engine.pipeline.parts.ranker
+        if ranker is None:
+            raise BadRequestError(404, "this pipeline has no reranker")
+        precision = engine.pipeline.config.precision
+        task = engine.run(
+            lambda: ranker.score(asked.query, asked.documents, budget=asked.budget, precision=precision),
+            m.MAX_DEADLINE_MS / 1000,
+        )
+        scores = (await _answer(request, task, metrics)).tolist()
+        order = sorted(range(len(scores)), key=lambda row: -scores[row])[: asked.top_n]
+        answer = m.RerankAnswer(results=[m.RerankResult(index=row, relevance_score=scores[row]) for row in order])
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    @app.get("/v1/levels", responses=_PROBLEMS)
+    async def levels() -> m.Levels:
+        """The ladder, dearest first, and the level of the last batch."""
+        served = [
+            m.ServedLevel(
+                level=str(rung.level), quality=rung.quality, p50_ms=1000 * (rung.typical or rung.seconds)[0],
+                p95_ms=1000 * rung.seconds[0],
+            )
+            for rung in engine.ladder.rungs
+        ]  # fmt: skip
+        return m.Levels(slo_ms=1000 * slo_s, mode=str(engine.mode), now=str(engine.state.level), levels=served)
+
+    @app.get("/livez")
+    async def livez() -> m.Health:
+        """The process answers."""
+        return m.Health(status="alive")
+
+    @app.get("/readyz", responses={503: {"model": m.Health}})
+    async def readyz(response: Response) -> m.Health:
+        """The models are warm and the engine is at work."""
+        if not engine.running:
+            response.status_code = 503
+            return m.Health(status="closing")
+        return m.Health(status="ready", generation=engine.pipeline.generation)
+
+    @app.get("/metrics", response_class=Response, responses=_PROBLEMS | {200: {"content": {"text/plain": {}}}})
+    async def show_metrics() -> Response:
+        """Prometheus exposition."""
+        state = engine.state
+        metrics.queue_depth.set(state.queued)
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        """A page to search, and to watch load, level and latency."""
+        return HTMLResponse(PAGE.read_text("utf-8"))
+
+    app.openapi = lambda: _schema(app, token is not None)  # type: ignore[method-assign]
+    return app
+
+
+class Around:
+    """What every request gets: an id, its token checked, headers, metrics, a line in the log."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None) -> None:
+        self.app, self.metrics, self.token = app, metrics, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope[LOG] = {}
+
+        async def answer(message: ASGIMessage) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS if scope["path"] != "/docs" else {})
+                headers["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            if scope["path"] in OPEN_PATHS or _authorised(request, self.token):
+                await self.app(scope, receive, answer)
+            else:
+                response = _problem(401, "no valid bearer token; send Authorization: Bearer TOKEN")
+                response.headers["WWW-Authenticate"] = "Bearer"
+                await response(scope, receive, answer)
+        finally:
+            seconds, route = time.perf_counter() - started, scope.get("route")
+            path = getattr(route, "path", "other")
+            self.metrics.requests.labels(path, status).inc()
+            if path.startswith("/v1/"):
+                self.metrics.durations.labels(path).observe(seconds)
+            line = {"path": path, "status": status, "ms": round(1000 * seconds, 2), "id": request_id}
+            logger.info(json.dumps(line | scope[LOG]))
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {401: {"model": m.Problem}}
+
+
+def _form(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a route that reads its body itself."""
+    statuses = (400, 401, 404, 408, 413, 415, 422, 503)
+    return {
+        "response_model": None,
+        "responses": {200: {"model": answered}} | {status: {"model": m.Problem} for status in statuses},
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{asked.__name__}"}}},
+            }
+        },
+    }
+
+
+def _schema(app: FastAPI, guarded: bool) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        known = schema["components"].setdefault("schemas", {})
+        for form in (m.SearchRequest, m.EmbeddingsRequest, m.RerankRequest):
+            known[form.__name__] = form.model_json_schema(ref_template="#/components/schemas/{model}")
+        if guarded:
+            schema["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+            for path, methods in schema["paths"].items():
+                for method in methods.values():
+                    method["security"] = [] if path in OPEN_PATHS else [{"bearer": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _authorised(request: Request, token: str | None) -> bool:
+    if token is None:
+        return True
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))
+
+
+def _problem(status: int, error: str, detail: object = None) -> JSONResponse:
+    return JSONResponse({"error": error, "detail": detail}, status)
+
+
+def _level(engine: Engine, text: str | None) -> Level | None:
+    if text is None:
+        return None
+    level = Level.parse(text)
+    engine.pipeline.parts.check(level)
+    return level
+
+
+async def _answer(request: Request, task: Task[Answer], metrics: Metrics) -> Answer:
+    """Wait for ``task`` as long as the client does."""
+    answered = asyncio.wrap_future(task.answer)
+    gone = asyncio.ensure_future(_disconnected(request))
+    metrics.in_flight.inc()
+    try:
+        await asyncio.wait([cast("asyncio.Future[Any]", answered), gone], return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            task.abandon()
+            raise BadRequestError(499, "the client went away")
+        return await answered
+    finally:
+        metrics.in_flight.dec()
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _word(name: str) -> str:
+    """A stage's name as a token of ``Server-Timing``."""
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-") or "stage"

@@ -1,0 +1,170 @@
+"""What clients send and get, checked and bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from elastic_ir.pipeline import MAX_QUERY_CHARACTERS, Hits
+
+MAX_K = 100
+MAX_TEXTS, MAX_TEXT_CHARACTERS = 64, 20_000
+MAX_DEADLINE_MS = 60_000
+
+Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS, pattern=r"\S")]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
+LevelName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SearchRequest(_Message):
+    """A question.
+
+    ``level`` forces an operating point, e.g. ``bm25`` or ``dense:w0.50-d6``; without it the load decides.
+    """
+
+    query: Question
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    deadline_ms: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)
+    level: LevelName | None = None
+    text: bool = True
+
+
+class FoundHit(_Message):
+    """One document. ``retrieved`` is the retriever's score of a hit that was reranked."""
+
+    doc_id: str
+    score: float
+    retrieved: float | None = None
+    text: str | None = None
+
+
+class DegradedAnswer(_Message):
+    """Why an answer is less than what was asked for."""
+
+    reasons: list[str]
+    level: str
+    requested_level: str
+    candidates: int
+    detail: str
+
+
+class SearchAnswer(_Message):
+    """Hits, best first, and how they came about; times in milliseconds."""
+
+    hits: list[FoundHit]
+    level: str
+    degraded: DegradedAnswer | None
+    stage_ms: dict[str, float]
+    wait_ms: float
+    latency_ms: float
+    generation: int
+
+    @classmethod
+    def of(cls, hits: Hits, *, text: bool, k: int, wait_ms: float, latency_ms: float) -> SearchAnswer:
+        """The answer for the first ``k`` of ``hits``."""
+        degraded = hits.degraded
+        return cls(
+            hits=[
+                FoundHit(doc_id=h.doc_id, score=h.score, retrieved=h.retrieved, text=h.text if text else None)
+                for h in hits[:k]
+            ],
+            level=str(hits.level),
+            degraded=None
+            if degraded is None
+            else DegradedAnswer(
+                reasons=list(degraded.reasons), level=str(degraded.level),
+                requested_level=str(degraded.requested_level), candidates=degraded.candidates, detail=degraded.detail,
+            ),
+            stage_ms={name: round(ms, 3) for name, ms in hits.stage_ms.items()},
+            wait_ms=round(wait_ms, 3),
+            latency_ms=round(latency_ms, 3),
+            generation=hits.generation,
+        )  # fmt: skip
+
+
+class EmbeddingsRequest(_Message):
+    """Texts to be made vectors, in the form of OpenAI; ``subnet`` such as ``w0.50-d6``."""
+
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    model: str | None = Field(default=None, max_length=200)
+    input_type: str = Field(default="query", pattern="^(query|document)$")
+    subnet: LevelName | None = None
+    encoding_format: str = Field(default="float", pattern="^float$")
+
+
+class Embedding(_Message):
+    """A unit vector."""
+
+    object: str = "embedding"
+    index: int
+    embedding: list[float]
+
+
+class EmbeddingsAnswer(_Message):
+    """Vectors in the order of the texts."""
+
+    object: str = "list"
+    model: str
+    data: list[Embedding]
+    usage: dict[str, int]
+
+
+class RerankRequest(_Message):
+    """Documents to be ordered for a question, in the form of Cohere; ``budget`` is a share of the full work."""
+
+    query: Question
+    documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    top_n: int | None = Field(default=None, ge=1, le=MAX_TEXTS)
+    model: str | None = Field(default=None, max_length=200)
+    budget: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+
+
+class RerankResult(_Message):
+    """Place of a document in the request, and its final score."""
+
+    index: int
+    relevance_score: float
+
+
+class RerankAnswer(_Message):
+    """Documents, best first."""
+
+    results: list[RerankResult]
+
+
+class ServedLevel(_Message):
+    """A level of the ladder."""
+
+    level: str
+    quality: float
+    p50_ms: float
+    p95_ms: float
+
+
+class Levels(_Message):
+    """The ladder, dearest first, and what acts now."""
+
+    slo_ms: float
+    mode: str
+    now: str
+    levels: list[ServedLevel]
+
+
+class Problem(_Message):
+    """What went wrong: found, wanted, what to do."""
+
+    error: str
+    detail: Any = None
+
+
+class Health(_Message):
+    """Whether the service answers, and from which generation of its index."""
+
+    status: str
+    generation: int | None = None
+    detail: str | None = None

@@ -1,0 +1,135 @@
+"""From a pipeline and a ladder to a running service."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import uvicorn
+
+from elastic_ir.errors import ConfigError, ElasticIRError
+from elastic_ir.index.current import read_current
+from elastic_ir.level import Level
+from elastic_ir.pipeline import Pipeline
+from elastic_ir.schedule import Ladder
+from elastic_ir.serve.app import create_app
+from elastic_ir.serve.engine import Engine, Mode
+from elastic_ir.serve.guard import GuardedProtocol
+from elastic_ir.serve.metrics import Metrics
+
+logger = logging.getLogger("elastic_ir.serve")
+
+WATCH_S = 2.0
+KEEP_ALIVE_S = 5
+WARM_UP = ("what is this about", "how does it work", "a longer question of about a dozen words, as people ask them") * 3
+
+
+class Service(NamedTuple):
+    """What ``serve`` needs to know.
+
+    Attributes:
+        reopen: opens the pipeline anew, on the newest generation of its index.
+        host: address to listen on; other machines are served only with a token.
+        port: 0 takes a free one.
+        mode: see ``Engine``.
+        token: bearer token that clients must send; None asks for none.
+        log_queries: write the text of queries to the log.
+    """
+
+    reopen: Callable[[], Pipeline]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    mode: Mode | Level = "enforce"
+    token: str | None = None
+    log_queries: bool = False
+
+
+def serve(service: Service, ladder: Ladder, started: Callable[[int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT: what is in service is answered, what comes is refused.
+
+    SIGHUP, or a newer ``CURRENT`` in the index folder, opens the index anew between two batches.
+
+    Args:
+        service: what, where and how.
+        ladder: measured levels and the SLO.
+        started: called with the port when requests are taken.
+
+    Raises:
+        ConfigError: if other machines would be served without a token.
+    """
+    _check_address(service)
+    torch.set_num_interop_threads(1)
+    metrics = Metrics(ladder)
+    engine = Engine(service.reopen(), ladder, service.mode, metrics)
+    engine.start(WARM_UP)
+    config = uvicorn.Config(
+        create_app(engine, metrics, service.token, service.log_queries),
+        host=service.host, port=service.port, http=GuardedProtocol, ws="none", access_log=False, log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    ended, again = threading.Event(), threading.Event()
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)  # uvicorn stops on them, and then raises them again: the end is no failure
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: again.set())
+    watcher = threading.Thread(target=_watch, args=(engine, service.reopen, again, ended), daemon=True)
+    watcher.start()
+    if started is not None:
+        threading.Thread(target=_when_started, args=(server, started), daemon=True).start()
+    try:
+        server.run()
+    finally:
+        ended.set()
+        engine.close()
+
+
+def _check_address(service: Service) -> None:
+    try:
+        local = ipaddress.ip_address(service.host).is_loopback
+    except ValueError:
+        local = service.host == "localhost"
+    if service.token is not None and not service.token.strip():
+        raise ConfigError("the token is empty; set one of at least one character, or none")
+    if not local and service.token is None:
+        raise ConfigError(f"{service.host} is open to other machines; set a token, or listen on 127.0.0.1")
+
+
+def _when_started(server: uvicorn.Server, started: Callable[[int], None]) -> None:
+    while not server.started and not server.should_exit:
+        time.sleep(0.01)
+    if server.started:
+        started(server.servers[0].sockets[0].getsockname()[1])
+
+
+def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Event, ended: threading.Event) -> None:
+    """Swap the pipeline when told to, or when the index has a newer generation."""
+    failed = 0
+    while not ended.wait(WATCH_S):
+        newest = _newest(engine.pipeline.index_path)
+        if not again.is_set() and newest in (engine.pipeline.generation, failed):
+            continue
+        again.clear()
+        try:
+            pipeline = reopen()
+        except (ElasticIRError, OSError) as exc:
+            failed = newest
+            logger.warning("generation %d cannot be opened, %d goes on: %s", newest, engine.pipeline.generation, exc)
+            continue
+        logger.info("generation %d answers from now on", pipeline.generation)
+        engine.swap(pipeline)
+
+
+def _newest(index: Path) -> int:
+    """Number of the generation that ``CURRENT`` names; 0 where it cannot be read."""
+    try:
+        return int(read_current(index).name.rpartition("-")[2])
+    except (ElasticIRError, OSError):
+        return 0

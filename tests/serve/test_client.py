@@ -1,0 +1,112 @@
+"""The Python client, and the load generator, on a real service; retries on one that refuses."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from elastic_ir import Client
+from elastic_ir.cli import app
+from elastic_ir.errors import BackendError, InputError, OverloadedError
+from elastic_ir.level import Level
+from elastic_ir.loadtest import Loaded, Sent, load
+from elastic_ir.schedule import Ladder, Rung
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Refuses as often as it is told to, then answers."""
+
+    left = 0
+    asked = 0
+
+    def do_POST(self) -> None:
+        kind = type(self)
+        kind.asked += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        refuse = kind.left > 0
+        kind.left -= refuse
+        body = json.dumps({"error": "too much"} if refuse else {"hits": []}).encode()
+        self.send_response(503 if refuse else 200)
+        self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_client_gives_what_the_service_gives(service: Any) -> None:
+    with Client(service.url) as client:
+        assert client.search("cat on mat", k=2, level="bm25")["level"] == "bm25"
+        assert len(client.embed(["cat", "dog"], subnet="w0.50-d2")) == 2
+        assert client.rerank("cat", ["a dog ran", "the cat sat"], budget=0.5)[0][0] in (0, 1)
+        with pytest.raises(InputError, match="does not fit"):
+            client.search("cat", k=0)
+
+
+def test_a_refused_request_is_tried_again_within_a_budget(refusing: str) -> None:
+    with Client(refusing) as client:
+        Refusing.left, Refusing.asked = 1, 0
+        assert client.search("x") == {"hits": []}
+        assert Refusing.asked == 2
+        Refusing.left, Refusing.asked = 10**9, 0
+        for _ in range(30):
+            with pytest.raises(OverloadedError, match="too much"):
+                client.search("x")
+        assert Refusing.asked <= 30 + 4
+        Refusing.left = 0
+
+
+def test_a_service_that_is_not_there_is_an_error() -> None:
+    with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(BackendError, match="is it running"):
+        client.search("x")
+
+
+def test_load_is_sent_when_it_is_due(service: Any, tmp_path: Path) -> None:
+    queries = service.folder / "six" / "queries.jsonl"
+    output, plot = tmp_path / "load.json", tmp_path / "load.png"
+    call = ["load", service.url, "--arrivals", "poisson:20", "--queries", str(queries), "--duration", "2"]
+    CliRunner().invoke(app, [*call, "--output", str(output), "--plot", str(plot)])
+    figures = json.loads(output.read_text())
+    assert figures["statuses"] == {"200": figures["offered"]}
+    assert 20 < figures["offered"] < 60
+    assert figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99.9"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    hung = load(service.url, "poisson:20", ["cat"], seconds=1, hang_up=(1.0, 0.0001))
+    assert {one.status for one in hung.sent} == {"hung up"}
+
+
+def test_load_goes_to_this_machine_only() -> None:
+    with pytest.raises(InputError, match="not this machine"):
+        load("http://192.0.2.1", "poisson:1", ["x"])
+    with pytest.raises(BackendError, match="does not answer"):
+        load("http://127.0.0.1:9", "poisson:1", ["x"], seconds=1)
+    with pytest.raises(InputError, match="no queries"):
+        load("http://127.0.0.1:9", "poisson:1", [])
+
+
+def test_a_late_generator_says_so() -> None:
+    ladder = Ladder((Rung(Level("bm25"), 0.5, (0.01,)),), 0.25)
+    sent = [Sent(float(row), 0.01, 0.02, "200", "bm25", False) for row in range(10)]
+    found = Loaded("poisson:1", ladder, (*sent, Sent(10.0, 0.0, 0.001, "503", None, False)))
+    assert not found.valid
+    figures = found.summary()
+    assert figures["in_slo"] == pytest.approx(10 / 11)
+    assert figures["utility"] == pytest.approx(0.5 * 10 / 11)
+    assert figures["statuses"] == {"200": 10, "503": 1}

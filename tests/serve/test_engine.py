@@ -1,0 +1,215 @@
+"""The engine on a stub of a pipeline: batches, levels, deadlines, those who leave, and the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from elastic_ir.errors import ExpiredError, OverloadedError
+from elastic_ir.level import Level
+from elastic_ir.pipeline import Hits
+from elastic_ir.records import Hit, Query
+from elastic_ir.schedule import Ladder, Rung
+from elastic_ir.serve.engine import Engine
+
+DEAR, CHEAP = Level.parse("dense:w1.00-d12+rerank:w1.00:10@1.00"), Level.parse("dense:w0.50-d6")
+LADDER = Ladder(
+    (Rung(DEAR, 0.7, (0.05, 0.1, 0.15, 0.2)), Rung(CHEAP, 0.5, (0.005, 0.01, 0.015, 0.02))), slo_s=0.5
+).checked()
+
+
+class Stub:
+    """Answers at once, or when it is let; keeps what it was asked."""
+
+    generation = 1
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Level, list[str]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fails = self.closed = False
+
+    def answers(
+        self, queries: Sequence[Query], k: int, requested: Level, levels: Sequence[Level], **options: Any
+    ) -> list[Hits]:
+        self.asked.append((levels[0], [query.text for query in queries]))
+        while not self.gate.wait(0.005):
+            if options["cancelled"]():
+                break
+        if self.fails:
+            raise RuntimeError("out of memory")
+        hits = [Hit(f"d{row}", -float(row)) for row in range(k)]
+        return [Hits(query, hits, level, None, 1.0, {}, 1) for query, level in zip(queries, levels, strict=True)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Told:
+    """An observer that counts."""
+
+    def __init__(self) -> None:
+        self.gone: list[str] = []
+        self.levels: list[tuple[Level, Level]] = []
+
+    def batch(self, *_: object) -> None: ...
+    def waited(self, seconds: float) -> None: ...
+
+    def chosen(self, wanted: Level, acting: Level) -> None:
+        self.levels.append((wanted, acting))
+
+    def dropped(self, reason: str) -> None:
+        self.gone.append(reason)
+
+
+@pytest.fixture
+def stub() -> Stub:
+    return Stub()
+
+
+@pytest.fixture
+def start(stub: Stub) -> Iterator[Callable[..., Engine]]:
+    made: list[Engine] = []
+
+    def make(**options: Any) -> Engine:
+        engine = Engine(stub, LADDER, **options)  # type: ignore[arg-type]
+        engine.start()
+        made.append(engine)
+        return engine
+
+    yield make
+    stub.gate.set()
+    for engine in made:
+        engine.close()
+
+
+def held(engine: Engine, stub: Stub) -> None:
+    """One question in service, until the gate opens."""
+    stub.gate.clear()
+    engine.search("first", 1, 10.0)
+    while not stub.asked:
+        time.sleep(0.001)
+
+
+def test_alone_it_gets_the_dearest_and_in_a_crowd_all_get_less(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    assert engine.search("alone", 2, 0.5).answer.result(5).level == DEAR
+    held(engine, stub)
+    waiting = [engine.search(f"q{row}", 2, 0.6) for row in range(12)]
+    stub.gate.set()
+    assert len(waiting[0].answer.result(5)) == 2
+    levels = [task.answer.result(5).level for task in waiting]
+    assert levels[0] == CHEAP
+    assert max(len(texts) for _, texts in stub.asked) == 4
+
+
+def test_the_most_urgent_go_first_and_a_level_of_their_own_is_kept(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    later, forced, sooner = (
+        engine.search("later", 1, 9.0), engine.search("forced", 1, 5.0, DEAR), engine.search("sooner", 1, 2.0),
+    )  # fmt: skip
+    stub.gate.set()
+    assert forced.answer.result(5).level == DEAR
+    assert later.answer.result(5) is not None
+    assert sooner.answer.result(5) is not None
+    assert [texts for _, texts in stub.asked] == [["first"], ["sooner", "later"], ["forced"]]
+
+
+def test_who_left_or_is_too_late_costs_nothing(start: Callable[..., Engine], stub: Stub) -> None:
+    told = Told()
+    engine = start(observer=told, mode="monitor")
+    held(engine, stub)
+    left, late = engine.search("left", 1, 9.0), engine.search("late", 1, 0.001)
+    left.abandon()
+    time.sleep(0.02)
+    stub.gate.set()
+    with pytest.raises(ExpiredError):
+        late.answer.result(5)
+    engine.search("after", 1, 5.0).answer.result(5)
+    assert [texts for _, texts in stub.asked] == [["first"], ["after"]]
+    assert sorted(told.gone) == ["abandoned", "deadline"]
+
+
+def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    stub.gate.clear()
+    task = engine.search("slow", 1, 5.0)
+    while not stub.asked:
+        time.sleep(0.001)
+    task.abandon()
+    assert engine.run(lambda: "free", 5.0).answer.result(2) == "free"
+
+
+def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine], stub: Stub) -> None:
+    told = Told()
+    engine = start(observer=told)
+    held(engine, stub)
+    admitted = 0
+    with suppress(OverloadedError):
+        while admitted < 200:
+            engine.search("more", 1, 0.5)
+            admitted += 1
+    with pytest.raises(OverloadedError) as refused:
+        engine.search("more", 1, 0.5)
+    assert refused.value.retry_after_s >= 1
+    assert 40 < engine.state.queued < 100  # 0.8 of the SLO at 5 ms each, at the cheapest level
+    assert told.gone == ["overload"] * 2
+
+
+def test_modes(start: Callable[..., Engine], stub: Stub) -> None:
+    told = Told()
+    monitored = start(mode="monitor", observer=told)
+    held(monitored, stub)
+    waiting = [monitored.search(f"q{row}", 1, 0.6) for row in range(12)]
+    stub.gate.set()
+    assert {task.answer.result(5).level for task in waiting} == {DEAR}
+    assert (CHEAP, DEAR) in told.levels
+    fixed = start(mode=CHEAP)
+    assert fixed.search("x", 1, 0.5).answer.result(5).level == CHEAP
+
+
+def test_a_failure_is_answered_and_the_next_is_served(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    stub.fails = True
+    with pytest.raises(RuntimeError, match="memory"):
+        engine.search("x", 1, 0.5).answer.result(5)
+    with pytest.raises(ZeroDivisionError):
+        engine.run(lambda: 1 // 0, 0.5).answer.result(5)
+    stub.fails = False
+    assert engine.search("x", 1, 0.5).answer.result(5).level == DEAR
+
+
+def test_a_swap_waits_for_the_batch_in_service(start: Callable[..., Engine], stub: Stub) -> None:
+    engine, other = start(), Stub()
+    held(engine, stub)
+    swapping = threading.Thread(target=engine.swap, args=(other,))
+    swapping.start()
+    time.sleep(0.02)
+    assert not stub.closed
+    stub.gate.set()
+    swapping.join(5)
+    assert stub.closed
+    engine.search("new", 1, 5.0).answer.result(5)
+    assert other.asked == [(DEAR, ["new"])]
+
+
+def test_closing_answers_what_waits_and_refuses_what_comes(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    waiting = engine.search("waits", 1, 5.0)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while engine.running:
+        time.sleep(0.001)
+    with pytest.raises(OverloadedError, match="closing"):
+        engine.search("comes", 1, 5.0)
+    stub.gate.set()
+    closing.join(5)
+    assert waiting.answer.result(1).level == DEAR
+    assert stub.closed
