@@ -84,6 +84,7 @@ class ExpiredError(ElasticIRError):
     """The deadline passed before any work was done."""
 
     exit_code = 4
+    retry_after_s = 1
 
 
 class CrossCheckError(ElasticIRError):

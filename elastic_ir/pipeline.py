@@ -275,6 +275,7 @@ class Pipeline:
 
         The other arguments are those of ``search``; ``texts`` adds the hits' texts.
         """
+        _check_limits(k, deadline_ms)
         notes = [_checked(query.text, query.query_id) for query in queries]
         found: dict[int, Hits] = {}
         for level in dict.fromkeys(levels):
@@ -315,7 +316,6 @@ class Pipeline:
     ) -> list[Hits]:
         if self._closed:
             raise BackendError("the pipeline was closed; open another to search")
-        _check_limits(k, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         context = SearchContext(k=k, level=level, deadline=deadline, cancelled=cancelled or (lambda: False))

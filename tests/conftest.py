@@ -89,7 +89,9 @@ def data_folder() -> Path:
     default = Path(__file__).parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("ELASTIC_IR_DATA", default))
     if not (folder / "collections").is_dir():
-        pytest.skip("no real collections here: set ELASTIC_IR_DATA")
+        pytest.skip(
+            "needs real test collections, which the repository may not hold: set ELASTIC_IR_DATA to their folder"
+        )
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from elastic_ir.cli.options import needs_serve, say
-from elastic_ir.cli.serve import ENVIRONMENT
+from elastic_ir.cli.serve import BEARER_VARIABLE
 
 
 def load(
@@ -42,7 +42,7 @@ def load(
     texts = [query.text for query in stream_queries(queries)]
     found = run(
         url, arrivals, texts, seconds=duration, slo_ms=slo_ms, k=hits, seed=seed, anywhere=anywhere,
-        token=os.environ.get(ENVIRONMENT), hang_up=(hang_up, hang_up_ms / 1000),
+        token=os.environ.get(BEARER_VARIABLE), hang_up=(hang_up, hang_up_ms / 1000),
     )  # fmt: skip
     figures = found.summary()
     for key, value in figures.items():

@@ -19,7 +19,7 @@ from elastic_ir.cli.options import (
     say,
 )
 
-ENVIRONMENT = "ELASTIC_IR_TOKEN"
+BEARER_VARIABLE = "ELASTIC_IR_TOKEN"
 
 
 def serve(
@@ -50,7 +50,7 @@ def serve(
 
     needs_serve()
     from elastic_ir.serve.ladders import provisional
-    from elastic_ir.serve.server import Service
+    from elastic_ir.serve.server import Service, check_address
     from elastic_ir.serve.server import serve as run
 
     name, _, level = mode.partition(":")
@@ -60,16 +60,21 @@ def serve(
     known = None if ladder is None else read_ladder(ladder)
     if threads is not None or known is not None:
         use_threads(threads or (known.threads if known else 1))
-    with open_pipeline(pipeline, dataset, split, index, ladder) as opened:
+    fixed = Level.parse(level) if level else None
+    service = Service(
+        reopen=lambda: open_pipeline(pipeline, dataset, split, index, ladder),
+        host=host, port=port, mode=fixed or ("monitor" if name == "monitor" else "enforce"),
+        token=os.environ.get(BEARER_VARIABLE), log_queries=log_queries,
+    )  # fmt: skip
+    check_address(service)
+    with service.reopen() as opened:
+        if fixed is not None:
+            opened.parts.check(fixed)
         if known is None:
             rungs = provisional(opened, slo_ms or 250.0)
             say("no ladder: levels were timed here, their quality is not known; elastic-ir sweep measures both")
         else:
             rungs = known.of(opened.models)
             rungs = rungs if slo_ms is None else rungs._replace(slo_s=slo_ms / 1000)
-    service = Service(
-        reopen=lambda: open_pipeline(pipeline, dataset, split, index, ladder),
-        host=host, port=port, mode=Level.parse(level) if level else "monitor" if name == "monitor" else "enforce",
-        token=os.environ.get(ENVIRONMENT), log_queries=log_queries,
-    )  # fmt: skip
-    run(service, rungs, started=lambda found: say(f"http://{host}:{found} answers within {1000 * rungs.slo_s:.0f} ms"))
+        promise = f"answers within {1000 * rungs.slo_s:.0f} ms"
+        run(service, opened, rungs, started=lambda found: say(f"http://{host}:{found} {promise}"))

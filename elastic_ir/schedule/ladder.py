@@ -73,6 +73,10 @@ class Ladder(NamedTuple):
                 raise ConfigError(f"level {cheaper.level} takes longer than {dearer.level}, which stands above it")
         return self
 
+    def rung(self, level: Level) -> Rung | None:
+        """The rung of ``level``; None if this ladder does not have it."""
+        return next((rung for rung in self.rungs if rung.level == level), None)
+
     def one_by_one(self) -> Ladder:
         """This ladder for requests that are served alone."""
         alone = (

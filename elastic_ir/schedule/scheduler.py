@@ -81,10 +81,6 @@ class Scheduler:
             beside = (beside + len(self._due)) / 2
             self._due.remove(due)
             self._previous, self._late = level, ended > due
-            alone = self._seconds_alone(level)
-            if alone is not None:
-                self._correction.observe(ended, (ended - started) / beside, alone)
-
-    def _seconds_alone(self, level: Level) -> float | None:
-        rungs = () if self.ladder is None else self.ladder.rungs
-        return next((rung.seconds[0] for rung in rungs if rung.level == level), None)
+            rung = None if self.ladder is None else self.ladder.rung(level)
+            if rung is not None:
+                self._correction.observe(ended, (ended - started) / beside, rung.seconds[0])

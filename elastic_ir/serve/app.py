@@ -83,15 +83,10 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         return _problem(422, str(error))
 
     @app.exception_handler(OverloadedError)
-    async def overloaded(_: Request, error: OverloadedError) -> Response:
+    @app.exception_handler(ExpiredError)
+    async def too_busy(_: Request, error: OverloadedError | ExpiredError) -> Response:
         response = _problem(503, str(error))
         response.headers["Retry-After"] = str(error.retry_after_s)
-        return response
-
-    @app.exception_handler(ExpiredError)
-    async def expired(_: Request, error: ExpiredError) -> Response:
-        response = _problem(503, str(error))
-        response.headers["Retry-After"] = "1"
         return response
 
     @app.exception_handler(ElasticIRError)

@@ -16,7 +16,8 @@ from elastic_ir.errors import ExpiredError, OverloadedError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits, Pipeline
 from elastic_ir.records import Query
-from elastic_ir.schedule import Admission, Correction, DrainRule, Fixed, Ladder, Load, Policy, Rung
+from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Policy
+from elastic_ir.schedule.compare import admission_of
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,7 @@ class Engine:
         fixed = mode if isinstance(mode, Level) else None
         self._pipeline, self._observer, self._clock = pipeline, observer or Silent(), clock
         self._policy: Policy = DrainRule(ladder) if fixed is None else Fixed(fixed)
-        own = tuple(rung for rung in ladder.rungs if rung.level == fixed)
-        self._admission = Admission(ladder._replace(rungs=own) if own else ladder)
+        self._admission = admission_of(self._policy, ladder)
         self._queue: list[Task[Any]] = []
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
@@ -256,7 +256,7 @@ class Engine:
                     continue
                 assert isinstance(head, Question)
                 level = self._choose(now, head)
-                rung = self._rung(level)
+                rung = self.ladder.rung(level)
                 most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
                 alike = [task for task in self._queue if isinstance(task, Question) and task.level == head.level]
                 batch = self._started(now, alike[:most])
@@ -325,13 +325,10 @@ class Engine:
             question.answer.set_result(hits)
         self._observer.batch(level, len(batch), ended - started, found[0].stage_ms)
         with self._changed:
-            rung = self._rung(level)
+            rung = self.ladder.rung(level)
             if rung is not None and len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level
-
-    def _rung(self, level: Level) -> Rung | None:
-        return next((rung for rung in self.ladder.rungs if rung.level == level), None)
 
 
 def _fail(task: Task[Any], error: Exception) -> None:

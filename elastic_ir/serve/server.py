@@ -51,23 +51,24 @@ class Service(NamedTuple):
     log_queries: bool = False
 
 
-def serve(service: Service, ladder: Ladder, started: Callable[[int], None] | None = None) -> None:
+def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callable[[int], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT: what is in service is answered, what comes is refused.
 
     SIGHUP, or a newer ``CURRENT`` in the index folder, opens the index anew between two batches.
 
     Args:
         service: what, where and how.
+        pipeline: what searches at first; closed at the end, or when another takes its place.
         ladder: measured levels and the SLO.
         started: called with the port when requests are taken.
 
     Raises:
         ConfigError: if other machines would be served without a token.
     """
-    _check_address(service)
+    check_address(service)
     torch.set_num_interop_threads(1)
     metrics = Metrics(ladder)
-    engine = Engine(service.reopen(), ladder, service.mode, metrics)
+    engine = Engine(pipeline, ladder, service.mode, metrics)
     engine.start(WARM_UP)
     config = uvicorn.Config(
         create_app(engine, metrics, service.token, service.log_queries),
@@ -91,7 +92,12 @@ def serve(service: Service, ladder: Ladder, started: Callable[[int], None] | Non
         engine.close()
 
 
-def _check_address(service: Service) -> None:
+def check_address(service: Service) -> None:
+    """Refuse to serve other machines without a token.
+
+    Raises:
+        ConfigError: saying what to set.
+    """
     try:
         local = ipaddress.ip_address(service.host).is_loopback
     except ValueError:
