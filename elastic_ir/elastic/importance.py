@@ -61,7 +61,7 @@ def sort_by_importance(model: ElasticLM, batches: Sequence[TokenBatch]) -> None:
 def reorder(model: ElasticLM, importance: list[Gates]) -> None:
     """Permute heads and neurons of the full model's layers, most important first; what it computes stays the same."""
     size = model.config.head_size
-    for layer, measured in zip(model.elastic_layers(), importance, strict=False):
+    for layer, measured in zip(model.elastic_layers()[: model.config.num_layers], importance, strict=True):
         heads = measured.heads.argsort(descending=True, stable=True)
         neurons = measured.neurons.argsort(descending=True, stable=True)
         for weight, block in ((layer.qkv, 3 * size), (layer.qkv_bias, 3 * size), (layer.out, size)):
