@@ -120,7 +120,7 @@ def test_a_failing_ranker_leaves_the_retrievers_order(pipeline: Pipeline, monkey
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(rerank.ranker, "score_candidates", fail)
+    monkeypatch.setattr(rerank.ranker, "score_lists", fail)
     hits = pipeline.search("cat and dog")
     assert [hit.doc_id for hit in hits] == wanted
     assert hits.level.rerank is None

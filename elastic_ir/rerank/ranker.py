@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -71,6 +72,19 @@ class Scored(NamedTuple):
             bound = min(result[row] + shift, np.nextafter(bound, np.float32(-np.inf)))
             result[row] = bound
         return result
+
+
+class CandidateList(NamedTuple):
+    """A question and what may answer it.
+
+    ``documents`` are token ids without special tokens, in retriever order; ``steps`` the plan; ``prior`` is added to
+    every score of its document ``[N]``, e.g. weighted scores of the retriever (None adds nothing).
+    """
+
+    query: str
+    documents: Sequence[Sequence[int]]
+    steps: Plan
+    prior: Sequence[float] | None = None
 
 
 def replay(steps: Plan, scores: Mapping[Subnet, NDArray[np.float32]]) -> Scored:
@@ -219,7 +233,6 @@ class ElasticRanker:
             done = subnet.depth if carries else 0
         return total
 
-    @torch.inference_mode()
     def score_candidates(
         self,
         query: str,
@@ -232,57 +245,75 @@ class ElasticRanker:
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> Scored:
-        """Raw scores, and the step of the plan that each was made in.
+        """``score_lists`` of one list."""
+        asked = CandidateList(query, candidates, steps, prior)
+        return self.score_lists([asked], precision=precision, batch_tokens=batch_tokens, stop=stop, turn=turn)[0]
+
+    @torch.inference_mode()
+    def score_lists(
+        self,
+        lists: Sequence[CandidateList],
+        *,
+        precision: Precision = "fp32",
+        batch_tokens: int = 2 * BATCH_TOKENS,
+        stop: Callable[[], bool] = _go_on,
+        turn: Lock | None = None,
+    ) -> list[Scored]:
+        """Raw scores of the candidates of each list, and the step of its plan that each was made in.
+
+        Lists that run the same sub-network in the same step share its batches. A step whose sub-network can go on
+        from the states of the one before does.
 
         Args:
-            query: the question; a blank one raises.
-            candidates: token ids of each document without special tokens, in retriever order.
-            steps: the plan; a step whose subnet can go on from the states of the one before does.
-            prior: added to every score of its candidate ``[N]``, e.g. weighted scores of the retriever; None adds
-                nothing.
+            lists: questions and their candidates; a blank question raises.
             precision: number format of the matrix products.
             batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
             stop: True ends the work; what was scored so far is returned.
             turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
-        if not query.strip():
-            raise InputError("the query is empty; wanted a question")
-        scored = Scored(np.full(len(candidates), np.nan, np.float32), np.zeros(len(candidates), np.int32))
-        rows: list[int] = list(range(len(candidates)))
-        carried: dict[int, list[_Pair]] = {}
-        first = self.tokens.ids([query], min(self.settings.max_query_length, self.max_length // 2))[0]
-        for number, step in enumerate(steps):
-            rows = rows[: step.candidates]
-            going_on = number + 1 < len(steps)
-            keep = going_on and self._carries(step.subnet, steps[number + 1].subnet)
-            for chunk in _chunks(rows, lambda row: len(candidates[row]) + len(first) + 3, batch_tokens):
-                if not _take(turn, stop):
-                    return scored._replace(stopped=True)
-                try:
-                    pairs = [
-                        p for row in chunk for p in carried.pop(row, None) or self._pairs(row, first, candidates[row])
-                    ]
-                    scores = self._advance(pairs, step.subnet, precision, batch_tokens, keep=keep)
-                finally:
-                    if turn is not None:
-                        turn.release()
-                for pair, score in zip(pairs, scores, strict=True):
-                    score += 0.0 if prior is None else prior[pair.row]
-                    if scored.steps[pair.row] <= number or score > scored.scores[pair.row]:
-                        scored.scores[pair.row], scored.steps[pair.row] = score, number + 1
-                    if keep:
-                        carried.setdefault(pair.row, []).append(pair)
-            rows.sort(key=lambda row: (-scored.scores[row], row))
-            if keep:
-                chosen = set(rows[: steps[number + 1].candidates])
-                carried = {row: pairs for row, pairs in carried.items() if row in chosen}
-        return scored
+        works = [_Work(asked, self._query(asked.query)) for asked in lists]
+        for number in range(max((len(asked.steps) for asked in lists), default=0)):
+            for run, candidates in self._runs(works, number).items():
+                for chunk in _chunks(candidates, batch_tokens):
+                    if not _take(turn, stop):
+                        return [work.result() for work in works]
+                    try:
+                        pairs = [
+                            p for work, row in chunk for p in work.carried.pop(row, None) or self._pairs(work, row)
+                        ]
+                        scores = self._advance(pairs, run.subnet, precision, batch_tokens, keep=run.keep)
+                    finally:
+                        if turn is not None:
+                            turn.release()
+                    for pair, score in zip(pairs, scores, strict=True):
+                        pair.work.note(pair, score, number + 1)
+            for work in works:
+                work.narrow(number + 1)
+        return [work.result() for work in works]
 
-    def _pairs(self, row: int, query: list[int], document: Sequence[int]) -> list[_Pair]:
+    def _query(self, text: str) -> list[int]:
+        if not text.strip():
+            raise InputError("the query is empty; wanted a question")
+        return self.tokens.ids([text], min(self.settings.max_query_length, self.max_length // 2))[0]
+
+    def _runs(self, works: Sequence[_Work], number: int) -> dict[_Run, list[_Candidate]]:
+        """What step ``number`` of each plan has to score, by what can share a batch."""
+        found: dict[_Run, list[_Candidate]] = {}
+        for work in works:
+            subnets = [step.subnet for step in work.asked.steps]
+            if number >= len(subnets):
+                continue
+            carries = [False, *(self._carries(*pair) for pair in pairwise(subnets)), False]
+            run = _Run(subnets[number], subnets[number - 1] if carries[number] else None, carries[number + 1])
+            found.setdefault(run, []).extend((work, row) for row in work.rows)
+        return found
+
+    def _pairs(self, work: _Work, row: int) -> list[_Pair]:
+        document, query = work.asked.documents[row], work.query
         room = self.max_length - len(query) - 3
         starts = range(0, max(1, len(document)), room)
         windows = [document[start : start + room] for start in starts][: self.settings.max_passages]
-        return [_Pair(row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
+        return [_Pair(work, row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
 
     def _advance(
         self, pairs: list[_Pair], subnet: Subnet, precision: Precision, batch_tokens: int, *, keep: bool
@@ -326,21 +357,69 @@ def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
 class _Pair:
     """One window of one candidate with the query, and the state it carries after ``done`` layers."""
 
-    __slots__ = ("done", "first_length", "ids", "row", "state")
+    __slots__ = ("done", "first_length", "ids", "row", "state", "work")
 
-    def __init__(self, row: int, ids: list[int], first_length: int) -> None:
-        self.row, self.ids, self.first_length = row, ids, first_length
+    def __init__(self, work: _Work, row: int, ids: list[int], first_length: int) -> None:
+        self.work, self.row, self.ids, self.first_length = work, row, ids, first_length
         self.done, self.state = 0, None  # type: tuple[int, Tensor | None]
 
 
-def _chunks(rows: list[int], size: Callable[[int], int], budget: int) -> Iterator[list[int]]:
-    chunk: list[int] = []
+class _Work:
+    """One list while it is scored: the rows of the next step in order, and the states that they carry."""
+
+    def __init__(self, asked: CandidateList, query: list[int]) -> None:
+        count = len(asked.documents)
+        self.asked, self.query = asked, query
+        self.scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
+        self.rows = list(range(count))
+        self.carried: dict[int, list[_Pair]] = {}
+        self.narrow(0)
+
+    def note(self, pair: _Pair, score: np.float32, step: int) -> None:
+        """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
+        row, scored, prior = pair.row, self.scored, self.asked.prior
+        score += 0.0 if prior is None else prior[row]
+        if scored.steps[row] < step or score > scored.scores[row]:
+            scored.scores[row], scored.steps[row] = score, step
+        if pair.state is not None:
+            self.carried.setdefault(row, []).append(pair)
+
+    def narrow(self, done: int) -> None:
+        """After ``done`` steps keep the best rows, as many as the next step takes."""
+        steps = self.asked.steps
+        if done:
+            self.rows.sort(key=lambda row: (-self.scored.scores[row], row))
+        self.rows = self.rows[: steps[done].candidates if done < len(steps) else 0]
+        self.carried = {row: self.carried[row] for row in self.rows if row in self.carried}
+
+    def result(self) -> Scored:
+        """The scores so far, and whether a row still waits for its plan's last step."""
+        steps = self.asked.steps
+        wanted = min((step.candidates for step in steps), default=0)
+        finished = (self.scored.steps == len(steps)).sum()
+        return self.scored._replace(stopped=bool(finished < min(wanted, len(self.scored.steps))))
+
+
+class _Run(NamedTuple):
+    """A sub-network, the one whose states it goes on from (None: from the text), and whether it keeps its own."""
+
+    subnet: Subnet
+    before: Subnet | None
+    keep: bool
+
+
+_Candidate = tuple[_Work, int]
+
+
+def _chunks(candidates: Sequence[_Candidate], budget: int) -> Iterator[list[_Candidate]]:
+    chunk: list[_Candidate] = []
     used = 0
-    for row in rows:
-        if chunk and used + size(row) > budget:
+    for work, row in candidates:
+        size = len(work.asked.documents[row]) + len(work.query) + 3
+        if chunk and used + size > budget:
             yield chunk
             chunk, used = [], 0
-        chunk.append(row)
-        used += size(row)
+        chunk.append((work, row))
+        used += size
     if chunk:
         yield chunk

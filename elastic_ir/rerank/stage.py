@@ -12,7 +12,8 @@ from elastic_ir.elastic.precision import Precision
 from elastic_ir.errors import InputError
 from elastic_ir.level import RerankLevel
 from elastic_ir.records import Degradation, Hit, Ranking
-from elastic_ir.rerank.ranker import ElasticRanker
+from elastic_ir.rerank.plan import Plan
+from elastic_ir.rerank.ranker import CandidateList, ElasticRanker, Scored
 from elastic_ir.stage import SearchContext, Stage
 
 logger = logging.getLogger(__name__)
@@ -52,41 +53,49 @@ class Rerank(Stage):
         settings = self.settings if context.level is None else context.level.rerank
         if settings is None:
             return list(rankings)
-        return [self._rerank(ranking, settings, context) for ranking in rankings]
-
-    def _rerank(self, ranking: Ranking, settings: RerankLevel, context: SearchContext) -> Ranking:
-        head, tail = ranking.hits[: settings.candidates], ranking.hits[settings.candidates :]
-        if not head:
-            return ranking
-        plan = self.ranker.plan(settings.budget, len(head), self.ranker.config.deepest(settings.width))
+        depth = self.ranker.config.deepest(settings.width)
+        rows = [row for row, ranking in enumerate(rankings) if ranking.hits]
+        heads = [rankings[row].hits[: settings.candidates] for row in rows]
         try:
-            scored = self.ranker.score_candidates(
-                ranking.query.text,
-                self.tokens_of([hit.doc_id for hit in head]),
-                plan,
-                prior=prior(head, self.retriever_weight),
-                precision=self.precision,
-                stop=lambda: context.expired,
-                turn=self._turn,
+            lists = [
+                CandidateList(
+                    rankings[row].query.text,
+                    self.tokens_of([hit.doc_id for hit in head]),
+                    self.ranker.plan(settings.budget, len(head), depth),
+                    prior(head, self.retriever_weight),
+                )
+                for row, head in zip(rows, heads, strict=True)
+            ]
+            scored = self.ranker.score_lists(
+                lists, precision=self.precision, stop=lambda: context.expired, turn=self._turn
             )
         except InputError:
             raise
         except Exception as exc:
             logger.warning("reranker failed, retriever order kept: %s", exc)
-            return _degraded(ranking, Degradation("ranker_down", self.name, str(exc)))
-        if not np.isfinite(scored.scores[scored.steps > 0]).all():
-            return _degraded(ranking, Degradation("ranker_down", self.name, "a score is not finite"))
-        if not (scored.steps > 0).any():
-            return _degraded(ranking, Degradation("deadline", self.name, f"none of {len(head)} candidates scored"))
-        final = scored.final()
-        hits = [head[row]._replace(score=float(final[row]), retrieved=head[row].score) for row in scored.order()]
-        reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
-        if scored.stopped:
-            furthest = int(scored.steps.max())
-            done = int((scored.steps == furthest).sum())
-            detail = f"stopped with {done} of {len(head)} candidates scored by {plan[furthest - 1].subnet}"
-            return _degraded(reranked, Degradation("deadline", self.name, detail))
+            return [_degraded(ranking, "ranker_down", str(exc)) if ranking.hits else ranking for ranking in rankings]
+        result = list(rankings)
+        for row, asked, its in zip(rows, lists, scored, strict=True):
+            result[row] = _reordered(rankings[row], its, asked.steps)
+        return result
+
+
+def _reordered(ranking: Ranking, scored: Scored, plan: Plan) -> Ranking:
+    """``ranking`` with its first hits in the order of ``scored``."""
+    head, tail = ranking.hits[: len(scored.scores)], ranking.hits[len(scored.scores) :]
+    if not np.isfinite(scored.scores[scored.steps > 0]).all():
+        return _degraded(ranking, "ranker_down", "a score is not finite")
+    if not (scored.steps > 0).any():
+        return _degraded(ranking, "deadline", f"none of {len(head)} candidates scored")
+    final = scored.final()
+    hits = [head[row]._replace(score=float(final[row]), retrieved=head[row].score) for row in scored.order()]
+    reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
+    if not scored.stopped:
         return reranked
+    furthest = int(scored.steps.max())
+    done = int((scored.steps == furthest).sum())
+    detail = f"stopped with {done} of {len(head)} candidates scored by {plan[furthest - 1].subnet}"
+    return _degraded(reranked, "deadline", detail)
 
 
 def prior(hits: Sequence[Hit], weight: float) -> list[float] | None:
@@ -98,8 +107,8 @@ def prior(hits: Sequence[Hit], weight: float) -> list[float] | None:
     return weighted
 
 
-def _degraded(ranking: Ranking, note: Degradation) -> Ranking:
-    return ranking._replace(degraded=(*ranking.degraded, note))
+def _degraded(ranking: Ranking, reason: str, detail: str) -> Ranking:
+    return ranking._replace(degraded=(*ranking.degraded, Degradation(reason, Rerank.name, detail)))
 
 
 def _below(score: float, tail: Sequence[Hit]) -> list[Hit]:

@@ -12,7 +12,7 @@ from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic import ElasticScorer, load_checkpoint
 from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank import ElasticRanker, RankerSettings
-from elastic_ir.rerank.ranker import Scored, replay
+from elastic_ir.rerank.ranker import CandidateList, Scored, replay
 from elastic_ir.subnet import Subnet
 
 QUERY = "where is the cat"
@@ -136,6 +136,35 @@ def test_stopping_returns_the_best_order_so_far(ranker: ElasticRanker) -> None:
     scored = ranker.score_candidates(QUERY, ids, ranker.plan(1.0, 8), batch_tokens=24, stop=lambda: next(asked))
     assert 0 < (scored.steps > 0).sum() < len(DOCUMENTS)
     assert sorted(scored.order()) == list(range(8))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 24, 4096])
+def test_lists_scored_together_score_as_alone(ranker: ElasticRanker, batch_tokens: int) -> None:
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    lists = [
+        CandidateList(QUERY, ids, ranker.plan(0.5, len(ids))),
+        CandidateList("dog", ids[:3], ranker.plan(1.0, 3), prior=[0.5, -1.0, 2.0]),
+        CandidateList("red tree", [], ()),
+        CandidateList("big fish", ids[::-1], ranker.plan(0.4, len(ids))),
+    ]
+    for asked, found in zip(lists, ranker.score_lists(lists, batch_tokens=batch_tokens), strict=True):
+        wanted = ranker.score_candidates(asked.query, asked.documents, asked.steps, prior=asked.prior)
+        assert np.array_equal(found.steps, wanted.steps)
+        assert np.allclose(found.scores, wanted.scores, atol=1e-5, equal_nan=True)
+        assert not found.stopped
+
+
+def test_only_lists_with_work_left_are_stopped(ranker: ElasticRanker) -> None:
+    asked = iter([False, False, True])
+    ids = ranker.tokens.ids(DOCUMENTS, 30)
+    whole, screened = (
+        CandidateList(QUERY, ids[:2], ranker.plan(1.0, 2)),
+        CandidateList(QUERY, ids, ranker.plan(0.5, 8)),
+    )
+    first, second = ranker.score_lists([whole, screened], stop=lambda: next(asked))
+    assert (first.stopped, second.stopped) == (False, True)
+    assert first.steps.tolist() == [1, 1]
+    assert set(second.steps.tolist()) == {1}
 
 
 def test_save_and_load(ranker: ElasticRanker, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_level_without_a_rerank_part_skips_the_stage(stage: Rerank) -> None:
 
 def test_a_score_that_is_not_finite_counts_as_a_failure(stage: Rerank, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Scored(np.array([1, np.nan, 2], np.float32), np.array([4, 4, 4], np.int32))
-    monkeypatch.setattr(stage.ranker, "score_candidates", lambda *_, **__: broken)
+    monkeypatch.setattr(stage.ranker, "score_lists", lambda *_, **__: [broken])
     result = stage(RANKINGS, SearchContext())[0]
     assert result.hits == RANKINGS[0].hits
     assert result.degraded[0].reason == "ranker_down"
