@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from elastic_ir.errors import ExpiredError, OverloadedError
+from elastic_ir.errors import ExpiredError, InputError, OverloadedError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits, Pipeline
 from elastic_ir.records import Query
@@ -172,6 +172,7 @@ class Engine:
         """Queue a question that must be answered within ``seconds``; ``level`` None lets the engine choose.
 
         Raises:
+            InputError: if even an idle service could not answer in ``seconds``.
             OverloadedError: if it could not be answered in time even at the cheapest level, or the engine is closing.
         """
         now = self._clock()
@@ -194,6 +195,11 @@ class Engine:
         with self._changed:
             wait, room = self._wait(task.arrived), self._admission.share * (task.due - task.arrived)
             late = self.mode != "monitor" and wait > room
+            if late and (least := self._admission.wait(0, 0.0)) > room:
+                raise InputError(
+                    f"a deadline of {1000 * (task.due - task.arrived):.3g} ms cannot be kept even by an idle service; "
+                    f"wanted at least {1000 * least / self._admission.share:.3g} ms"
+                )
             if self._closing or late or len(self._queue) >= MOST_QUEUED:
                 self._observer.dropped("overload")
                 found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from elastic_ir.errors import ExpiredError, OverloadedError
+from elastic_ir.errors import ExpiredError, InputError, OverloadedError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits
 from elastic_ir.records import Hit, Query
@@ -144,6 +144,12 @@ def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], s
         time.sleep(0.001)
     task.abandon()
     assert engine.run(lambda: "free", 5.0).answer.result(2) == "free"
+
+
+def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callable[..., Engine]) -> None:
+    engine = start()
+    with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept .* at least 6\.25 ms"):
+        engine.search("q", 1, 0.005)
 
 
 def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine], stub: Stub) -> None:

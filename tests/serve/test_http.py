@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import socket
@@ -98,6 +99,13 @@ def test_bodies_are_bounded_in_kind_and_size(service: Any) -> None:
     assert large.status_code == 413
     assert httpx.get(f"{service.url}/v1/search").status_code == 405
     assert httpx.get(f"{service.url}/nothing").status_code == 404
+
+
+def test_malformed_requests_are_refused(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    bad, fine = importlib.import_module("fuzz").fuzz(service.url, 200, seed=1)
+    assert not [status for status in bad if status.startswith("5")], bad
+    assert fine == {"200": 2}
 
 
 def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: dict[str, Any]) -> None:
