@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 import re
 import time
 import uuid
@@ -22,7 +23,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as ASGIMessage
 
-from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError
+from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError, SubnetError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.body import BadRequestError, read
@@ -80,7 +81,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
 
     @app.exception_handler(InputError)
     async def unusable(_: Request, error: InputError) -> Response:
-        return _problem(422, str(error))
+        return _problem(404 if isinstance(error, SubnetError) else 422, str(error))
 
     @app.exception_handler(OverloadedError)
     @app.exception_handler(ExpiredError)
@@ -196,7 +197,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         """A page to search, and to watch load, level and latency."""
         return HTMLResponse(PAGE.read_text("utf-8"))
 
-    app.openapi = lambda: _schema(app, token is not None)  # type: ignore[method-assign]
+    app.openapi = lambda: _schema(app, engine, token is not None)  # type: ignore[method-assign]
     return app
 
 
@@ -260,12 +261,14 @@ def _form(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def _schema(app: FastAPI, guarded: bool) -> dict[str, Any]:
+def _schema(app: FastAPI, engine: Engine, guarded: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         known = schema["components"].setdefault("schemas", {})
         for form in (m.SearchRequest, m.EmbeddingsRequest, m.RerankRequest):
             known[form.__name__] = form.model_json_schema(ref_template="#/components/schemas/{model}")
+        deadline = known["SearchRequest"]["properties"]["deadline_ms"]["anyOf"][0]
+        deadline["minimum"] = math.ceil(1000 * engine.least_s)
         if guarded:
             schema["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
             for path, methods in schema["paths"].items():

@@ -151,6 +151,11 @@ class Engine:
         return State(len(self._queue), self._busy, self._previous, self._correction.value)
 
     @property
+    def least_s(self) -> float:
+        """Seconds: no shorter deadline is taken, since even an idle service might not keep it."""
+        return 0.0 if self.mode == "monitor" else self._admission.wait(0, 0.0) / self._admission.share
+
+    @property
     def running(self) -> bool:
         """Whether it takes questions."""
         return self._thread.is_alive() and not self._closing
@@ -194,12 +199,10 @@ class Engine:
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
             wait, room = self._wait(task.arrived), self._admission.share * (task.due - task.arrived)
+            if (given := task.due - task.arrived) < self.least_s:
+                wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
+                raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
             late = self.mode != "monitor" and wait > room
-            if late and (least := self._admission.wait(0, 0.0)) > room:
-                raise InputError(
-                    f"a deadline of {1000 * (task.due - task.arrived):.3g} ms cannot be kept even by an idle service; "
-                    f"wanted at least {1000 * least / self._admission.share:.3g} ms"
-                )
             if self._closing or late or len(self._queue) >= MOST_QUEUED:
                 self._observer.dropped("overload")
                 found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"

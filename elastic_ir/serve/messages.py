@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from elastic_ir.pipeline import MAX_QUERY_CHARACTERS, Hits
 
@@ -12,7 +12,17 @@ MAX_K = 100
 MAX_TEXTS, MAX_TEXT_CHARACTERS = 64, 20_000
 MAX_DEADLINE_MS = 60_000
 
-Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS, pattern=r"\S")]
+
+def _integral(value: object) -> object:
+    """JSON has one kind of number: 10.0 is 10."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, Field(ge=1, le=MAX_K), BeforeValidator(_integral)]
+TextCount = Annotated[int, Field(ge=1, le=MAX_TEXTS), BeforeValidator(_integral)]
+_NOT_BLANK = "[^\\s\x1c-\x1f\x85\ufeff]"
+"""What one kind of regular expression or another takes for white space is blank here."""
+Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS, pattern=_NOT_BLANK)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 LevelName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -28,7 +38,7 @@ class SearchRequest(_Message):
     """
 
     query: Question
-    k: int = Field(default=10, ge=1, le=MAX_K)
+    k: Count = 10
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)
     level: LevelName | None = None
     text: bool = True
@@ -119,7 +129,7 @@ class RerankRequest(_Message):
 
     query: Question
     documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
-    top_n: int | None = Field(default=None, ge=1, le=MAX_TEXTS)
+    top_n: TextCount | None = None
     model: str | None = Field(default=None, max_length=200)
     budget: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
 
