@@ -80,6 +80,10 @@ class OverloadedError(ElasticIRError):
         self.retry_after_s = retry_after_s
 
 
+class OverShareError(OverloadedError):
+    """One client has as much in the queue as the others leave to it."""
+
+
 class ExpiredError(ElasticIRError):
     """The deadline passed before any work was done."""
 

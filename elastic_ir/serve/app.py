@@ -23,7 +23,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as ASGIMessage
 
-from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError, SubnetError
+from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError, OverShareError, SubnetError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.body import BadRequestError, read
@@ -86,7 +86,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
     @app.exception_handler(OverloadedError)
     @app.exception_handler(ExpiredError)
     async def too_busy(_: Request, error: OverloadedError | ExpiredError) -> Response:
-        response = _problem(503, str(error))
+        response = _problem(429 if isinstance(error, OverShareError) else 503, str(error))
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
@@ -111,7 +111,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         if log_queries:
             request.scope[LOG]["query"] = asked.query
         seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
-        task = engine.search(asked.query, asked.k, seconds, level)
+        task = engine.search(asked.query, asked.k, seconds, level, client=_client(request))
         hits = await _answer(request, task, metrics)
         latency_ms = 1000 * (time.perf_counter() - arrived)
         answer = m.SearchAnswer.of(
@@ -136,7 +136,9 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         subnet = None if asked.subnet is None else denser.config.resolve(Subnet.parse(asked.subnet))
         encode = denser.encode_query if asked.input_type == "query" else denser.encode_document
         precision = engine.pipeline.config.precision
-        task = engine.run(lambda: encode(texts, subnet, precision=precision), m.MAX_DEADLINE_MS / 1000)
+        task = engine.run(
+            lambda: encode(texts, subnet, precision=precision), m.MAX_DEADLINE_MS / 1000, client=_client(request)
+        )
         vectors = await _answer(request, task, metrics)
         data = [m.Embedding(index=i, embedding=vector.tolist()) for i, vector in enumerate(vectors)]
         used = sum(len(text.split()) for text in texts)
@@ -154,6 +156,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         task = engine.run(
             lambda: ranker.score(asked.query, asked.documents, budget=asked.budget, precision=precision),
             m.MAX_DEADLINE_MS / 1000,
+            client=_client(request),
         )
         scores = (await _answer(request, task, metrics)).tolist()
         order = sorted(range(len(scores)), key=lambda row: -scores[row])[: asked.top_n]
@@ -248,7 +251,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {401: {"model": m.Problem}}
 
 def _form(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a route that reads its body itself."""
-    statuses = (400, 401, 404, 408, 413, 415, 422, 503)
+    statuses = (400, 401, 404, 408, 413, 415, 422, 429, 503)
     return {
         "response_model": None,
         "responses": {200: {"model": answered}} | {status: {"model": m.Problem} for status in statuses},
@@ -287,6 +290,10 @@ def _authorised(request: Request, token: str | None) -> bool:
 
 def _problem(status: int, error: str, detail: object = None) -> JSONResponse:
     return JSONResponse({"error": error, "detail": detail}, status)
+
+
+def _client(request: Request) -> str:
+    return "" if request.client is None else request.client.host
 
 
 def _level(engine: Engine, text: str | None) -> Level | None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from elastic_ir.errors import ExpiredError, InputError, OverloadedError
+from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits, Pipeline
 from elastic_ir.records import Query
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Mode = Literal["enforce", "monitor"]
 MOST_QUEUED = 10_000
+CLIENTS_SHARE = 0.9
+"""Of the room in the queue that those who wait may share: the rest is left to who comes next."""
 
 
 class Observer(Protocol):
@@ -39,7 +41,8 @@ class Observer(Protocol):
         """The policy wanted one level, and this one acts (another where the engine only monitors)."""
 
     def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered: ``deadline`` or ``abandoned``; or was refused: ``overload``."""
+        """A request left the queue unanswered: ``deadline`` or ``abandoned``; or was refused: ``overload``, or
+        ``share`` where only this client has too much in the queue."""
 
 
 class Silent:
@@ -65,6 +68,7 @@ class Task(Generic[T]):
     Attributes:
         arrived: seconds on the engine's clock.
         due: seconds on the same clock by which the answer must be there.
+        client: who asks, such as an address; "" where that is not known.
         answer: what will be answered. Cancelling it takes the task out of the queue.
         abandoned: nobody waits any more; work on it may stop.
         waited_s: seconds in the queue, once it has left it.
@@ -72,6 +76,7 @@ class Task(Generic[T]):
 
     arrived: float
     due: float
+    client: str = ""
     answer: Future[T] = field(default_factory=Future)
     abandoned: bool = False
     waited_s: float = 0.0
@@ -173,40 +178,45 @@ class Engine:
                 self._pipeline.answers(queries, 10, rung.level, [rung.level] * len(queries), texts=True)
         self._thread.start()
 
-    def search(self, query: str, k: int, seconds: float, level: Level | None = None) -> Question:
+    def search(self, query: str, k: int, seconds: float, level: Level | None = None, *, client: str = "") -> Question:
         """Queue a question that must be answered within ``seconds``; ``level`` None lets the engine choose.
+
+        Who waits for an answer shares the queue with the other clients that do, in equal parts.
 
         Raises:
             InputError: if even an idle service could not answer in ``seconds``.
+            OverShareError: if this client has its part of the queue already.
             OverloadedError: if it could not be answered in time even at the cheapest level, or the engine is closing.
         """
         now = self._clock()
-        question = Question(now, now + seconds, query=query, k=k, level=level)
+        question = Question(now, now + seconds, client, query=query, k=k, level=level)
         self._enqueue(question)
         return question
 
-    def run(self, work: Callable[[], T], seconds: float) -> Job[T]:
+    def run(self, work: Callable[[], T], seconds: float, *, client: str = "") -> Job[T]:
         """Queue other work for the thread that owns the models.
 
         Raises:
             OverloadedError: as ``search``.
         """
         now = self._clock()
-        job = Job(now, now + seconds, work=work)
+        job = Job(now, now + seconds, client, work=work)
         self._enqueue(job)
         return job
 
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
-            wait, room = self._wait(task.arrived), self._admission.share * (task.due - task.arrived)
+            wait, room = self._wait(task.arrived, len(self._queue)), self._admission.share * (task.due - task.arrived)
             if (given := task.due - task.arrived) < self.least_s:
                 wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
-            late = self.mode != "monitor" and wait > room
-            if self._closing or late or len(self._queue) >= MOST_QUEUED:
+            if self._closing or len(self._queue) >= MOST_QUEUED or (self.mode != "monitor" and wait > room):
                 self._observer.dropped("overload")
                 found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"
                 raise OverloadedError(f"{found}; come again later", max(1, math.ceil(wait - room)))
+            if self.mode != "monitor" and self._over_share(task.client, task.arrived, room):
+                self._observer.dropped("share")
+                raise OverShareError("this client's part of the queue is full; send less at once", 1)
             insort(self._queue, task, key=lambda queued: queued.due)
             self._changed.notify()
 
@@ -231,10 +241,16 @@ class Engine:
             _fail(task, OverloadedError("the service is closing", 1))
         self._pipeline.close()
 
-    def _wait(self, now: float) -> float:
-        """Seconds until a question that arrives now would be answered at the cheapest level."""
+    def _over_share(self, client: str, now: float, room: float) -> bool:
+        """Whether the queue would be too long if all who wait had as much in it as ``client`` has."""
+        clients = [queued.client for queued in self._queue]
+        mine = clients.count(client) if client else 0
+        return mine > 0 and self._wait(now, mine * len({*clients})) > CLIENTS_SHARE * room
+
+    def _wait(self, now: float, queued: int) -> float:
+        """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
         busy = max(0.0, self._free_at - now) if self._busy else 0.0
-        return self._admission.wait(len(self._queue), busy, self._correction.at(now))
+        return self._admission.wait(queued, busy, self._correction.at(now))
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:

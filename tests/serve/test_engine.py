@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from elastic_ir.errors import ExpiredError, InputError, OverloadedError
+from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits
 from elastic_ir.records import Hit, Query
@@ -150,6 +150,22 @@ def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callabl
     engine = start()
     with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 6\.25 ms"):
         engine.search("q", 1, 0.005)
+
+
+def test_one_client_cannot_take_the_whole_queue(start: Callable[..., Engine], stub: Stub) -> None:
+    told = Told()
+    engine = start(observer=told)
+    held(engine, stub)
+    with suppress(OverShareError):
+        for _ in range(200):
+            engine.search("many", 1, 0.5, client="greedy")
+    alone = engine.state.queued
+    engine.search("one", 1, 0.5, client="modest")
+    with pytest.raises(OverShareError):
+        engine.search("many", 1, 0.5, client="greedy")
+    engine.search("two", 1, 0.5, client="modest")
+    assert engine.state.queued == alone + 2
+    assert set(told.gone) == {"share"}
 
 
 def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine], stub: Stub) -> None:
