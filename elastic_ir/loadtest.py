@@ -138,7 +138,7 @@ def load(
         raise InputError("there are no queries; wanted at least one")
     if not (anywhere or _loopback(url)):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
-    times = _times(form, seconds, seed)
+    times = due_times(form, seconds, seed)
     return asyncio.run(_load(url.rstrip("/"), form, times, queries, slo_ms, k, seed, token, timeout_s, hang_up))
 
 
@@ -150,7 +150,12 @@ def _loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def _times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:
+def due_times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:
+    """Seconds at which ``form`` has requests arrive, up to ``seconds``.
+
+    Raises:
+        InputError: for arrivals that cannot be read, or more than five million of them.
+    """
     count = 256
     while True:
         times = arrivals(form, count, seed)
