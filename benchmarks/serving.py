@@ -90,10 +90,11 @@ class Bench:
         )  # fmt: skip
         assert process.stdout is not None
         try:
-            urls = [line.split()[0] for line in iter(process.stdout.readline, "") if line.startswith("http://")][:1]
-            if not urls:
+            lines = iter(process.stdout.readline, "")
+            url = next((line.split()[0] for line in lines if line.startswith("http://")), None)
+            if url is None:
                 raise SystemExit(f"the server did not start: {' '.join(command)}")
-            yield Server(urls[0], process)
+            yield Server(url, process)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
