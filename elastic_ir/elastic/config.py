@@ -17,6 +17,8 @@ class ElasticConfig(BaseModel):
         depth_rule: ``spaced`` takes layers ceil(i N / depth), i = 1..depth; ``prefix`` the first ``depth``.
         exits: depths that have a score head, ascending; empty for an encoder without one.
         own: subnets with normalisation and biases of their own, an encoder's only.
+        own_layers: subnets whose layers are their own, as narrow as they are: what little weights the smallest has
+            then serve no other.
         own_last: sub-networks of fewer layers end in a layer of their own, stored after the full model's: what the
             last layer must do differs most between them, and the full one's then need not give way (spaced only).
         trained: subnets that training optimised; others are legal but may be poor.
@@ -38,6 +40,7 @@ class ElasticConfig(BaseModel):
     depth_rule: Literal["spaced", "prefix"] = "spaced"
     exits: tuple[int, ...] = ()
     own: tuple[str, ...] = ()
+    own_layers: tuple[str, ...] = ()
     own_last: bool = False
     trained: tuple[str, ...] = ()
     denser: dict[str, Any] | None = None

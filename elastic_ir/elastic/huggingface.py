@@ -29,11 +29,6 @@ _LAYER = {
     "ffn_norm.weight": "output.LayerNorm.weight",
     "ffn_norm.bias": "output.LayerNorm.bias",
 }
-_VECTORS = (
-    "qkv_bias", "out_bias", "attention_norm.weight", "attention_norm.bias",
-    "up_bias", "down_bias", "ffn_norm.weight", "ffn_norm.bias",
-)  # fmt: skip
-"""Where a layer's own tensors lie that ``Vectors`` names, in its order."""
 _TRANSPOSED = {"out": "attention.output.dense.weight", "down": "output.dense.weight"}
 _QKV = tuple(f"attention.self.{part}" for part in ("query", "key", "value"))
 
@@ -90,15 +85,15 @@ def to_bert_state(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
 
 
 def _state_of(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
-    """The model's tensors in float32, with the vectors that ``subnet`` has to itself in their places."""
+    """The model's tensors in float32, with those that ``subnet`` has to itself in their places."""
     source = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
-    own = model.own_vectors(subnet)
+    own = model.own_part(subnet)
     if own is None:
         return source
     source["embedding_norm.weight"] = own.embedding_scale.detach()
     source["embedding_norm.bias"] = own.embedding_shift.detach()
     for index in model.config.layers(subnet.depth):
-        for name, tensor in zip(_VECTORS, own.of_layer(index), strict=True):
+        for name, tensor in own.of_layer(index).items():
             shared = source[f"layers.{index}.{name}"].clone()
             shared[: len(tensor)] = tensor.detach()
             source[f"layers.{index}.{name}"] = shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ class Gates(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Biases and normalisation of one layer: the parameters a subnet may have to itself.
+    """Biases and normalisation of one layer: what a subnet that shares its matrices may have to itself.
 
     ``qkv_bias`` ``[heads * (q, k, v) * head size]``, ``up_bias`` ``[neurons]``, all others ``[H]``.
     """
@@ -40,45 +41,6 @@ class Vectors(NamedTuple):
     ffn_shift: Tensor
 
 
-class OwnVectors(nn.Module):
-    """The normalisation and biases of one subnet, so that it need not share those of the full model.
-
-    A few kilobytes a layer; the matrices stay shared. They start as the full model's.
-
-    Source: Slimmable Networks (arXiv:1812.08928) for normalisation of each width, BitFit (arXiv:2106.10199) for
-    what biases alone can adapt.
-    """
-
-    def __init__(self, config: ElasticConfig, subnet: Subnet) -> None:
-        super().__init__()
-        hidden, neurons = config.hidden_size, subnet.neurons(config.intermediate_size)
-        attention = subnet.heads(config.num_heads) * config.head_size
-        sizes = (3 * attention, hidden, hidden, hidden, neurons, hidden, hidden, hidden)
-        self.embedding_scale = nn.Parameter(torch.ones(hidden))
-        self.embedding_shift = nn.Parameter(torch.zeros(hidden))
-        self.layers = nn.ModuleDict(
-            {
-                str(layer): nn.ParameterDict(dict(zip(Vectors._fields, map(torch.zeros, sizes), strict=True)))
-                for layer in config.layers(subnet.depth)
-            }
-        )
-
-    def of_layer(self, index: int) -> Vectors:
-        """The vectors of the zero-based layer ``index``."""
-        found = self.layers[str(index)]
-        return Vectors(*(getattr(found, name) for name in Vectors._fields))
-
-    @torch.no_grad()
-    def start_from(self, model: ElasticLM) -> None:
-        """Copy the vectors that all subnets share."""
-        self.embedding_scale.copy_(model.embedding_norm.weight)
-        self.embedding_shift.copy_(model.embedding_norm.bias)
-        for index in map(int, self.layers):
-            mine = self.of_layer(index)
-            for own, shared in zip(mine, model.elastic_layers()[index].vectors(), strict=True):
-                own.copy_(shared[: len(own)])
-
-
 class ElasticLayer(nn.Module):
     """One transformer layer that contains narrower ones.
 
@@ -88,13 +50,15 @@ class ElasticLayer(nn.Module):
     Source: DynaBERT (arXiv:2004.04037), Once-for-All (arXiv:1908.09791).
     """
 
-    def __init__(self, config: ElasticConfig) -> None:
+    def __init__(self, config: ElasticConfig, width: float = 1.0) -> None:
         super().__init__()
-        hidden, neurons = config.hidden_size, config.intermediate_size
+        widest = Subnet(width, config.num_layers)
+        hidden, neurons = config.hidden_size, widest.neurons(config.intermediate_size)
+        attention = widest.heads(config.num_heads) * config.head_size
         self.config = config
-        self.qkv = nn.Parameter(torch.empty(3 * hidden, hidden))  # [heads * (q, k, v) * head size, in]
-        self.qkv_bias = nn.Parameter(torch.zeros(3 * hidden))
-        self.out = nn.Parameter(torch.empty(hidden, hidden))  # [heads * head size, out]
+        self.qkv = nn.Parameter(torch.empty(3 * attention, hidden))  # [heads * (q, k, v) * head size, in]
+        self.qkv_bias = nn.Parameter(torch.zeros(3 * attention))
+        self.out = nn.Parameter(torch.empty(attention, hidden))  # [heads * head size, out]
         self.out_bias = nn.Parameter(torch.zeros(hidden))
         self.attention_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.up = nn.Parameter(torch.empty(neurons, hidden))  # [neurons, in]
@@ -172,6 +136,76 @@ class ElasticLayer(nn.Module):
         return F.linear(x, weight, bias)
 
 
+LAYER_NAMES = dict(
+    zip(
+        Vectors._fields,
+        ("qkv_bias", "out_bias", "attention_norm.weight", "attention_norm.bias",
+         "up_bias", "down_bias", "ffn_norm.weight", "ffn_norm.bias"),
+        strict=True,
+    )
+)  # fmt: skip
+"""Where an ``ElasticLayer`` keeps what ``Vectors`` names."""
+_FIELDS = {name: field for field, name in LAYER_NAMES.items()}
+
+
+class Own(nn.Module):
+    """What one subnet has to itself: normalisation and biases, or its layers whole, as narrow as it is.
+
+    The vectors are a few kilobytes a layer, and the matrices stay shared; layers of its own are for the smallest. All
+    start as the shared ones.
+
+    Source: Slimmable Networks (arXiv:1812.08928) for normalisation of each width, BitFit (arXiv:2106.10199) for
+    what biases alone can adapt.
+    """
+
+    def __init__(self, config: ElasticConfig, subnet: Subnet) -> None:
+        super().__init__()
+        hidden, neurons = config.hidden_size, subnet.neurons(config.intermediate_size)
+        attention = subnet.heads(config.num_heads) * config.head_size
+        sizes = (3 * attention, hidden, hidden, hidden, neurons, hidden, hidden, hidden)
+        self.embedding_scale = nn.Parameter(torch.ones(hidden))
+        self.embedding_shift = nn.Parameter(torch.zeros(hidden))
+        self.layers = nn.ModuleDict(
+            {
+                str(layer): ElasticLayer(config, subnet.width)
+                if str(subnet) in config.own_layers
+                else nn.ParameterDict(dict(zip(Vectors._fields, map(torch.zeros, sizes), strict=True)))
+                for layer in config.layers(subnet.depth)
+            }
+        )
+
+    def layer(self, index: int, shared: ElasticLayer) -> tuple[ElasticLayer, Vectors | None]:
+        """The layer that stands for the ``shared`` one of zero-based ``index``, and the vectors it runs with."""
+        mine = self.layers[str(index)]
+        if isinstance(mine, ElasticLayer):
+            return mine, None
+        return shared, Vectors(*(getattr(mine, name) for name in Vectors._fields))
+
+    def of_layer(self, index: int) -> dict[str, Tensor]:
+        """The tensors it has in place of those of the zero-based layer ``index``, by their names there."""
+        mine = self.layers[str(index)]
+        if isinstance(mine, ElasticLayer):
+            return dict(mine.named_parameters())
+        return {name: getattr(mine, field) for field, name in LAYER_NAMES.items()}
+
+    @torch.no_grad()
+    def start_from(self, model: ElasticLM, missing: Collection[str] | None = None) -> None:
+        """Copy what all subnets share; ``missing`` names the parameters that need it (None: all)."""
+        norm = model.embedding_norm
+        pairs: list[tuple[str, Tensor, Tensor]] = [
+            ("embedding_scale", self.embedding_scale, norm.weight),
+            ("embedding_shift", self.embedding_shift, norm.bias),
+        ]
+        for index, mine in self.layers.items():
+            shared = dict(model.elastic_layers()[int(index)].named_parameters())
+            for name, tensor in self.of_layer(int(index)).items():
+                stored = name if isinstance(mine, ElasticLayer) else _FIELDS[name]
+                pairs.append((f"layers.{index}.{stored}", tensor, shared[name]))
+        for name, tensor, source in pairs:
+            if missing is None or name in missing:
+                tensor.copy_(source[: len(tensor)])
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     # The CPU backward of the fused kernel takes two thirds of a training step: plain softmax there.
     if torch.is_grad_enabled():
@@ -198,7 +232,9 @@ class ElasticLM(nn.Module):
         self.types = nn.Embedding(config.type_vocab_size, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(ElasticLayer(config) for _ in range(config.stored_layers))
-        self.own = nn.ModuleDict({_key(name): OwnVectors(config, Subnet.parse(name)) for name in config.own})
+        self.own = nn.ModuleDict(
+            {_key(name): Own(config, Subnet.parse(name)) for name in (*config.own, *config.own_layers)}
+        )
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> ElasticLM:
@@ -250,20 +286,21 @@ class ElasticLM(nn.Module):
             SubnetError: if the model does not have this subnet.
         """
         subnet = self.config.resolve(subnet)
-        own = self.own_vectors(subnet)
+        own = self.own_part(subnet)
         x, bias = self.embed(batch, own), padding_bias(batch, self.dtype)
         return self.run_layers(x, bias, self.config.layers(subnet.depth), subnet.width, own, positions=positions)
 
-    def own_vectors(self, subnet: Subnet) -> OwnVectors | None:
-        """The normalisation and biases that ``subnet`` has to itself; None when it uses the shared ones."""
+    def own_part(self, subnet: Subnet) -> Own | None:
+        """What ``subnet`` has to itself; None when it shares all."""
         key = _key(str(subnet))
         found = self.own[key] if key in self.own else None  # noqa: SIM401 - a ModuleDict has no get
-        return found if isinstance(found, OwnVectors) else None
+        return found if isinstance(found, Own) else None
 
     def used_by(self, subnet: Subnet) -> set[str]:
         """Names of the parameters that ``subnet`` reads, in part or whole."""
-        own = _key(str(subnet)) if self.own_vectors(subnet) is not None else None
-        layers = {f"layers.{index}" for index in self.config.layers(subnet.depth)}
+        own = _key(str(subnet)) if self.own_part(subnet) is not None else None
+        shares = str(subnet) not in self.config.own_layers
+        layers = {f"layers.{index}" for index in self.config.layers(subnet.depth) if shares}
         used = set()
         for name, parameter in self.named_parameters():
             if name.startswith("own."):
@@ -276,7 +313,7 @@ class ElasticLM(nn.Module):
                 used.add(name)
         return used
 
-    def embed(self, batch: TokenBatch, own: OwnVectors | None = None) -> Tensor:
+    def embed(self, batch: TokenBatch, own: Own | None = None) -> Tensor:
         """Input embeddings ``[B, L, H]``, normalised by ``own`` or, for None, as all subnets share."""
         positions = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         types = self.types.weight[0] if batch.type_ids is None else self.types(batch.type_ids)
@@ -291,17 +328,20 @@ class ElasticLM(nn.Module):
         bias: Tensor | None,
         layers: list[int],
         width: float,
-        own: OwnVectors | None = None,
+        own: Own | None = None,
         gates: list[Gates] | None = None,
         positions: int | None = None,
     ) -> Tensor:
         """Carry ``x`` ``[B, L, H]`` through the zero-based ``layers`` at ``width``; the last gives ``positions``."""
         subnet = Subnet(width, self.config.num_layers)
         heads, neurons = subnet.heads(self.config.num_heads), subnet.neurons(self.config.intermediate_size)
+        stored = self.elastic_layers()
         for index in layers:
-            vectors = None if own is None else own.of_layer(index)
+            layer, vectors = stored[index], None
+            if own is not None:
+                layer, vectors = own.layer(index, layer)
             wanted = positions if index == layers[-1] else None
-            x = self.layers[index](x, bias, heads, neurons, vectors, None if gates is None else gates[index], wanted)
+            x = layer(x, bias, heads, neurons, vectors, None if gates is None else gates[index], wanted)
         return x
 
 

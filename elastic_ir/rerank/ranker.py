@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Storage, fill, upload
-from elastic_ir.elastic.model import OwnVectors, padding_bias
+from elastic_ir.elastic.model import Own, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
@@ -220,7 +220,7 @@ class ElasticRanker:
     def _carries(self, before: Subnet, after: Subnet) -> bool:
         """Whether ``after`` can go on from the states of ``before``: the same layers so far, at the same width."""
         encoder, same = self.model.encoder, before.width == after.width and before.depth < after.depth
-        shared = encoder.own_vectors(before) is None and encoder.own_vectors(after) is None
+        shared = encoder.own_part(before) is None and encoder.own_part(after) is None
         return self.config.depth_rule == "prefix" and same and shared
 
     def flops(self, steps: Plan, length: int) -> float:
@@ -321,7 +321,7 @@ class ElasticRanker:
         """Carry ``pairs`` on to the end of ``subnet`` and score them ``[pairs]``; ``keep`` keeps their states."""
         scores = np.empty(len(pairs), np.float32)
         encoder, device = self.model.encoder, self.model.encoder.device
-        own = encoder.own_vectors(subnet)
+        own = encoder.own_part(subnet)
         for group in by_token_budget([len(pair.ids) for pair in pairs], min(batch_tokens, BATCH_TOKENS)):
             chosen = [pairs[i] for i in group]
             batch = self.tokens.pad([p.ids for p in chosen], [p.first_length for p in chosen]).to(device)
@@ -335,7 +335,7 @@ class ElasticRanker:
                 pair.done, pair.state = (subnet.depth, x[i, : len(pair.ids)].clone()) if keep else (0, None)
         return scores
 
-    def _states(self, pairs: list[_Pair], batch: TokenBatch, own: OwnVectors | None) -> Tensor:
+    def _states(self, pairs: list[_Pair], batch: TokenBatch, own: Own | None) -> Tensor:
         if pairs[0].state is None:
             return self.model.encoder.embed(batch, own)
         return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)

@@ -48,8 +48,8 @@ class RankerObjective:
         self._prefix = recipe.depth_rule == "prefix"
         if not teacher.config.exits:
             raise ConfigError(f"teacher {teacher.name} has no score head; wanted a reranker (cross-encoder)")
-        if self._prefix and (recipe.own_vectors or recipe.own_last):
-            raise ConfigError("own_vectors, own_last: not with prefix exits; wanted depth_rule: spaced")
+        if self._prefix and (recipe.own_vectors or recipe.own_last or recipe.own_layers):
+            raise ConfigError("own_vectors, own_last, own_layers: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens
         self.data = Lists(recipe)
         self.teacher = ElasticScorer(teacher.config)

@@ -123,6 +123,7 @@ class Recipe(_Settings):
         max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
         own_last: sub-networks of fewer layers end in a layer of their own (not with prefix exits).
+        own_layers: subnets whose layers become their own, as narrow as they are (not with prefix exits).
         own_vectors: the smaller subnets have normalisation and biases of their own (not with prefix exits).
         keep: subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
@@ -166,6 +167,7 @@ class Recipe(_Settings):
     hidden_loss: float = Field(default=1.0, ge=0)
     smaller: LossWeights = LossWeights()
     own_last: bool = False
+    own_layers: tuple[SubnetName, ...] = ()
     own_vectors: bool = False
     keep: tuple[SubnetName, ...] = ()
     relation_heads: int = Field(default=12, gt=0)

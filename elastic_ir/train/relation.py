@@ -31,8 +31,10 @@ class RelationObjective:
     def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
         if teacher.config.exits:
             raise ConfigError(f"teacher {teacher.name} is a reranker; wanted an encoder")
-        if recipe.own_last or recipe.own_vectors or recipe.keep:
-            raise ConfigError("`own_last:`, `own_vectors:` and `keep:` are for densers and rankers, not for an encoder")
+        if recipe.own_last or recipe.own_layers or recipe.own_vectors or recipe.keep:
+            raise ConfigError(
+                "`own_last:`, `own_layers:`, `own_vectors:` and `keep:` are for densers and rankers, not for an encoder"
+            )
         if recipe.start is not None:
             raise ConfigError("`start:` is for densers; an encoder's heads must lie as its teacher's do")
         self.recipe, self.tokens = recipe, teacher.tokens

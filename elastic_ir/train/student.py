@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint
-from elastic_ir.elastic.model import OwnVectors, padding_bias
+from elastic_ir.elastic.model import LAYER_NAMES, Own, padding_bias
 from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.losses import hidden_loss
@@ -21,15 +21,19 @@ States = dict[int, Tensor]
 
 
 def with_own(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
-    """``config`` with what the recipe gives the smaller subnets for themselves: a last layer, normalisation, biases.
+    """``config`` with what the recipe gives the smaller subnets for themselves: layers, a last layer, normalisation.
 
     Those that have their own already keep them.
     """
     if recipe.own_last:
         config = config.model_copy(update={"own_last": True})
+    if recipe.own_layers:
+        whole = tuple(dict.fromkeys([*config.own_layers, *recipe.own_layers]))
+        config = config.model_copy(update={"own_layers": whole, "own": tuple(n for n in config.own if n not in whole)})
     if not recipe.own_vectors:
         return config
     smaller = [str(subnet) for subnet in subnets(recipe.sampling, config) if subnet != config.full]
+    smaller = [name for name in smaller if name not in config.own_layers]
     return config.model_copy(update={"own": tuple(dict.fromkeys([*config.own, *smaller]))})
 
 
@@ -49,14 +53,14 @@ def check_start(start: Checkpoint, teacher: Checkpoint) -> None:
 
 
 def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
-    """Fill ``student`` with the weights of ``start``; gives the names of own vectors that ``start`` lacks.
+    """Fill ``student`` with the weights of ``start``; gives the names of what subnets have of their own and it lacks.
 
     Raises:
         ConfigError: if it lacks others.
     """
     place, last = (f"layers.{start.config.num_layers - 1 + step}." for step in (0, 1))
     expected = student.state_dict()
-    state = {name if name in expected else name.replace(place, last): value for name, value in start.state.items()}
+    state = {_renamed(name, expected, place, last): value for name, value in start.state.items()}
     missing: list[str] = student.load_state_dict(state, strict=False).missing_keys
     odd = [name for name in missing if "own." not in name and last not in name]
     if odd:
@@ -64,21 +68,29 @@ def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
     return missing
 
 
+def _renamed(name: str, expected: Container[str], place: str, last: str) -> str:
+    """Where the student has what was ``name``: in a last layer, or in layers, that are now its own."""
+    if name not in expected:
+        name = name.replace(place, last)
+    stem, _, field = name.rpartition(".")
+    return name if name in expected else f"{stem}.{LAYER_NAMES.get(field, field)}"
+
+
 @torch.no_grad()
 def start_own(encoder: ElasticLM, missing: Sequence[str]) -> None:
-    """Copy the full model's last layer and the shared vectors to the subnets whose own are ``missing``."""
+    """Copy the full model's last layer and what is shared to the subnets whose own are ``missing``."""
     layers, count = encoder.elastic_layers(), encoder.config.num_layers
-    if any(f"layers.{count}." in name for name in missing):
+    if any(f"layers.{count}." in name and "own." not in name for name in missing):
         layers[count].load_state_dict(layers[count - 1].state_dict())
-    lacking = {name.partition("own.")[2].partition(".")[0] for name in missing}
     for name, own in encoder.own.items():
-        if name in lacking and isinstance(own, OwnVectors):
-            own.start_from(encoder)
+        lacking = {found.partition(f"own.{name}.")[2] for found in missing if f"own.{name}." in found}
+        if lacking and isinstance(own, Own):
+            own.start_from(encoder, lacking)
 
 
 def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet, read: int | None) -> States:
     """The states of every layer of ``subnet``; of the last only the leading ``read`` positions (None: all)."""
-    own = model.own_vectors(subnet)
+    own = model.own_part(subnet)
     x, bias = model.embed(batch, own), padding_bias(batch, model.dtype)
     states = {}
     layers = model.config.layers(subnet.depth)

@@ -58,9 +58,9 @@ def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, Toke
     assert all(
         name.startswith("own.") for name in model.load_state_dict(shared.state_dict(), strict=False).missing_keys
     )
-    own = model.own_vectors(subnet)
+    own = model.own_part(subnet)
     assert own is not None
-    assert model.own_vectors(other) is None
+    assert model.own_part(other) is None
     own.start_from(model)
     assert torch.equal(model(batch, subnet), shared(batch, subnet))
     generator = torch.Generator().manual_seed(0)
@@ -71,6 +71,36 @@ def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, Toke
         assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
     plain = model.extract(subnet)
     found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
+    assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("own_last", [False, True])
+def test_layers_of_its_own_are_as_narrow_as_it_is(loaded: tuple[ElasticLM, TokenBatch], own_last: bool) -> None:
+    shared, batch = loaded
+    subnet, other = Subnet(0.5, 2), Subnet(0.5, 4)
+    config = shared.config.model_copy(update={"own_layers": (str(subnet),), "own_last": own_last})
+    model = ElasticLM(config).eval()
+    model.load_state_dict(shared.state_dict(), strict=False)
+    layers = model.elastic_layers()
+    if own_last:
+        layers[-1].load_state_dict(layers[-2].state_dict())
+    own = model.own_part(subnet)
+    assert own is not None
+    own.start_from(model)
+    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() < 1e-6
+    mine, vectors = own.layer(1, layers[1])
+    assert vectors is None
+    assert mine.up.shape == (layers[1].up.shape[0] // 2, layers[1].up.shape[1])
+    assert not any(name.startswith("layers.") for name in model.used_by(subnet))
+    assert "words.weight" in model.used_by(subnet)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in own.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
+    for unchanged in (other, shared.config.full):
+        assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
+    found = model.extract(subnet)(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 
 

@@ -73,7 +73,7 @@ def test_recomputed_layers_score_as_from_scratch(ranker: ElasticRanker, rule: st
     model = ElasticScorer(config)
     missing = model.load_state_dict(ranker.model.state_dict(), strict=False).missing_keys
     assert all(name.startswith("encoder.own.") for name in missing)
-    own = model.encoder.own_vectors(Subnet(0.5, 2))
+    own = model.encoder.own_part(Subnet(0.5, 2))
     assert own is not None
     own.start_from(model.encoder)
     with torch.no_grad():

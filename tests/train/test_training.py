@@ -226,6 +226,24 @@ def test_a_last_layer_of_their_own_starts_as_the_full_ones(bert_folder: Path, te
     assert distance(trained, bert_folder, small) < distance(untrained, bert_folder, small)
 
 
+def test_layers_of_its_own_begin_as_the_shared_ones_and_move_nothing_else(
+    bert_folder: Path, texts: Path, tmp_path: Path
+) -> None:
+    small, full = Subnet(0.5, 2), Subnet(1.0, 4)
+    alone = {"strategy": "fixed", "subnets": [str(small)], "full_every": 0}
+    options = {"own_vectors": True, "own_last": True}
+    first = train(denser_recipe(bert_folder, texts, tmp_path / "first", **options, sampling=alone | {"full_every": 1}))
+    options |= {"own_layers": [str(small)], "keep": [str(full)], "sampling": alone, "start": str(first)}
+    still = train(denser_recipe(bert_folder, texts, tmp_path / "a", **options, steps=1, learning_rate=1e-9))
+    config = load_checkpoint(still).config
+    assert (config.own_layers, config.own) == ((str(small),), ())
+    assert distance(still, bert_folder, small) == pytest.approx(distance(first, bert_folder, small), abs=1e-4)
+    trained = train(denser_recipe(bert_folder, texts, tmp_path / "b", **options))
+    assert distance(trained, bert_folder, small) < distance(first, bert_folder, small)
+    assert distance(trained, bert_folder, full) == distance(first, bert_folder, full)
+    assert load_checkpoint(trained).config.trained == (str(full), str(small))
+
+
 def test_a_bank_teaches_the_order_of_other_texts(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
     sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
     options = {"sampling": sampling, "bank": 32, "smaller": {"cosine_loss": 0, "hidden_loss": 0}, "steps": 30}
@@ -339,6 +357,8 @@ def test_recipes_that_cannot_work_are_refused(
         train(denser_recipe(bert_folder, texts, tmp_path / "b", start=str(cross_encoder_folder)))
     with pytest.raises(ConfigError, match="not for an encoder"):
         train(denser_recipe(bert_folder, texts, tmp_path / "c", kind="encoder", own_vectors=True))
+    with pytest.raises(ConfigError, match="not for an encoder"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "d", kind="encoder", own_layers=["w0.50-d2"]))
     with pytest.raises(ValidationError, match="lesser one first"):
         TextStream.model_validate({"texts": [{"path": "x", "span_words": [26, 5]}]})
     assert TextStream.model_validate({"texts": [{"path": "x"}], "rows": {"w0.5-d6": 0}}).rows == {"w0.50-d6": 0}
