@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {
     "elastic-denser-small": (
         "BAAI/bge-small-en-v1.5", "MIT",
-        tuple(f"denser-small{stage}" for stage in ("", "-full", "-order", "-nearer", "-smallest", "-smaller")), "quality",
+        tuple(f"denser-small{stage}" for stage in ("", "-full", "-order", "-nearer", "-smallest", "-smaller")),
+        "quality",
         "Texts: titles and random spans of arXiv (CC0), ACL anthology, Debian packages, MedQuAD and film articles, "
         "and the questions of query-wellformedness. No query or judgment of any collection below.",
     ),
