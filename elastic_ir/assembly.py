@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,7 +179,8 @@ def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, g
         raise IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it again with a model")
     generation.dense.check(denser.card())
     denser.config.resolve(level.subnet)
-    return DenseRetriever(denser.encode_query, generation.dense, config.candidates, level.subnet)
+    encode = partial(denser.encode_query, precision=config.precision)
+    return DenseRetriever(encode, generation.dense, config.candidates, level.subnet)
 
 
 def _present(stage: Stage | None, name: str, generation: Generation) -> Stage:

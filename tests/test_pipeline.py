@@ -12,6 +12,7 @@ import pytest
 
 from elastic_ir import library
 from elastic_ir.datasets import load
+from elastic_ir.dense import ElasticDenser
 from elastic_ir.errors import (
     BackendError,
     ConfigError,
@@ -192,8 +193,6 @@ def test_bad_configurations(tmp_path: Path) -> None:
 def test_an_index_of_another_model_is_refused_before_any_query(
     pipeline: Pipeline, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    from elastic_ir.dense import ElasticDenser
-
     other = ElasticDenser.from_pretrained(settings["denser"]["model"], pooling="mean")
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(IndexMismatchError):
@@ -308,3 +307,19 @@ def test_a_run_keeps_the_order_and_says_how_it_was_made(pipeline: Pipeline, tmp_
     with pytest.raises(InputError, match="query 'bad' is empty"):
         write(pipeline, [Query("bad", " ")], path, tag="test")
     assert read_run(path) == run
+
+
+def test_queries_are_encoded_in_the_precision_of_the_configuration(
+    settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = ElasticDenser.encode
+
+    def noted(self: ElasticDenser, *args: Any, **options: Any) -> Any:
+        asked.append(options["precision"])
+        return encode(self, *args, **options)
+
+    with Pipeline.from_config(settings | {"precision": "bf16"}, dataset=str(six_documents)) as pipeline:
+        monkeypatch.setattr(ElasticDenser, "encode", noted)
+        pipeline.search("cat")
+    assert asked == ["bf16"]

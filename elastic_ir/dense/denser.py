@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
-from elastic_ir.elastic.precision import Precision, autocast
+from elastic_ir.elastic.precision import Precision, autocast, resolve
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.progress import track
@@ -128,9 +128,18 @@ class ElasticDenser:
         """Vectors ``[N, D]`` float32, unit length, of documents; options as in ``encode``."""
         return self.encode(texts, subnet, prompt=self.settings.document_prompt, **options)
 
-    def encode_query(self, texts: Sequence[str], subnet: Subnet | None = None, **options: Any) -> NDArray[np.float32]:
-        """Vectors ``[N, D]`` float32, unit length, of queries; options as in ``encode``."""
-        return self.encode(texts, subnet, prompt=self.settings.query_prompt, **options)
+    def encode_query(
+        self, texts: Sequence[str], subnet: Subnet | None = None, *, precision: Precision = "fp32", **options: Any
+    ) -> NDArray[np.float32]:
+        """Vectors ``[N, D]`` float32, unit length, of queries; options as in ``encode``.
+
+        A query is short: where ``auto`` means 8-bit products, they pay at full width only, and narrower sub-networks
+        stay in fp32.
+        """
+        subnet = self.config.resolve(subnet)
+        if precision == "auto" and subnet.width < 1 and resolve(self.model.device, "auto") == "int8":
+            precision = "fp32"
+        return self.encode(texts, subnet, prompt=self.settings.query_prompt, precision=precision, **options)
 
     def encode(
         self,

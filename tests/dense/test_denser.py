@@ -45,6 +45,18 @@ def test_bf16_is_close(denser: ElasticDenser) -> None:
     assert (exact * rough).sum(1).min() > 0.99
 
 
+def test_auto_multiplies_queries_in_8_bits_at_full_width_only(
+    denser: ElasticDenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elastic_ir.dense.denser.resolve", lambda *_: "int8")
+    asked: list[str] = []
+    monkeypatch.setattr(denser, "encode", lambda texts, subnet, **options: asked.append(options["precision"]))
+    for precision in ("auto", "int8", "fp32"):
+        for subnet in (None, Subnet(1.0, 2), Subnet(0.5, 2)):
+            denser.encode_query(TEXTS, subnet, precision=precision)
+    assert asked == ["auto", "auto", "fp32", "int8", "int8", "int8", "fp32", "fp32", "fp32"]
+
+
 def test_save_and_load_give_the_same_vectors(denser: ElasticDenser, tmp_path: Path) -> None:
     denser.save_pretrained(tmp_path)
     again = ElasticDenser.from_pretrained(tmp_path)
