@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.rerank.plan import Plan, Step, check_budget, plan
+from elastic_ir.rerank.scored import Scored
+from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks
 from elastic_ir.subnet import Subnet
 
 
@@ -42,68 +44,6 @@ class RankerSettings(BaseModel):
     max_query_length: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1)
     screen: str | None = None
-
-
-class Scored(NamedTuple):
-    """What a plan gave.
-
-    ``scores`` ``[N]`` float32 raw (NaN where none ran), ``steps`` ``[N]`` the last step that scored each (counted from
-    1; 0 where none did), ``stopped`` True when the plan was not run to its end.
-    """
-
-    scores: NDArray[np.float32]
-    steps: NDArray[np.int32]
-    stopped: bool = False
-
-    def order(self) -> NDArray[np.int64]:
-        """Rows, best first: later steps above; within one by score; unscored ones last, in the order given."""
-        rows = np.arange(len(self.scores))
-        return np.lexsort((rows, -np.nan_to_num(self.scores), -self.steps))
-
-    def final(self) -> NDArray[np.float32]:
-        """Scores ``[N]``, distinct, in ``order()`` when descending: earlier steps are moved below later ones."""
-        result = np.nan_to_num(self.scores).astype(np.float32)
-        bound, step = np.float32(np.inf), -1
-        shift = np.float32(0)
-        for row in self.order():
-            if self.steps[row] != step:
-                step = self.steps[row]
-                shift = np.float32(min(0.0, float(bound) - float(result[row]) - 1)) if np.isfinite(bound) else shift
-            bound = min(result[row] + shift, np.nextafter(bound, np.float32(-np.inf)))
-            result[row] = bound
-        return result
-
-
-class CandidateList(NamedTuple):
-    """A question and what may answer it.
-
-    ``documents`` are token ids without special tokens, in retriever order; ``steps`` the plan; ``prior`` is added to
-    every score of its document ``[N]``, e.g. weighted scores of the retriever (None adds nothing).
-    """
-
-    query: str
-    documents: Sequence[Sequence[int]]
-    steps: Plan
-    prior: Sequence[float] | None = None
-
-
-def replay(steps: Plan, scores: Mapping[Subnet, NDArray[np.float32]]) -> Scored:
-    """What ``steps`` give where every candidate's score by each of their sub-networks is known.
-
-    A score does not depend on the plan, so one pass of each sub-network tells what every plan would do.
-
-    Args:
-        steps: the plan.
-        scores: sub-network -> raw scores ``[N]`` of the candidates, in retriever order.
-    """
-    count = len(next(iter(scores.values())))
-    scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
-    rows = np.arange(count)
-    for number, step in enumerate(steps):
-        rows = rows[: step.candidates]
-        scored.scores[rows], scored.steps[rows] = scores[step.subnet][rows], number + 1
-        rows = rows[np.lexsort((rows, -scored.scores[rows]))]
-    return scored
 
 
 POLL_S = 0.01
@@ -271,10 +211,10 @@ class ElasticRanker:
             stop: True ends the work; what was scored so far is returned.
             turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
-        works = [_Work(asked, self._query(asked.query)) for asked in lists]
+        works = [Work(asked, self._query(asked.query)) for asked in lists]
         for number in range(max((len(asked.steps) for asked in lists), default=0)):
             for run, candidates in self._runs(works, number).items():
-                for chunk in _chunks(candidates, batch_tokens):
+                for chunk in chunks(candidates, batch_tokens):
                     if not _take(turn, stop):
                         return [work.result() for work in works]
                     try:
@@ -296,27 +236,27 @@ class ElasticRanker:
             raise InputError("the query is empty; wanted a question")
         return self.tokens.ids([text], min(self.settings.max_query_length, self.max_length // 2))[0]
 
-    def _runs(self, works: Sequence[_Work], number: int) -> dict[_Run, list[_Candidate]]:
+    def _runs(self, works: Sequence[Work], number: int) -> dict[Run, list[Candidate]]:
         """What step ``number`` of each plan has to score, by what can share a batch."""
-        found: dict[_Run, list[_Candidate]] = {}
+        found: dict[Run, list[Candidate]] = {}
         for work in works:
             subnets = [step.subnet for step in work.asked.steps]
             if number >= len(subnets):
                 continue
             carries = [False, *(self._carries(*pair) for pair in pairwise(subnets)), False]
-            run = _Run(subnets[number], subnets[number - 1] if carries[number] else None, carries[number + 1])
+            run = Run(subnets[number], subnets[number - 1] if carries[number] else None, carries[number + 1])
             found.setdefault(run, []).extend((work, row) for row in work.rows)
         return found
 
-    def _pairs(self, work: _Work, row: int) -> list[_Pair]:
+    def _pairs(self, work: Work, row: int) -> list[Pair]:
         document, query = work.asked.documents[row], work.query
         room = self.max_length - len(query) - 3
         starts = range(0, max(1, len(document)), room)
         windows = [document[start : start + room] for start in starts][: self.settings.max_passages]
-        return [_Pair(work, row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
+        return [Pair(work, row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
 
     def _advance(
-        self, pairs: list[_Pair], subnet: Subnet, precision: Precision, batch_tokens: int, *, keep: bool
+        self, pairs: list[Pair], subnet: Subnet, precision: Precision, batch_tokens: int, *, keep: bool
     ) -> NDArray[np.float32]:
         """Carry ``pairs`` on to the end of ``subnet`` and score them ``[pairs]``; ``keep`` keeps their states."""
         scores = np.empty(len(pairs), np.float32)
@@ -335,7 +275,7 @@ class ElasticRanker:
                 pair.done, pair.state = (subnet.depth, x[i, : len(pair.ids)].clone()) if keep else (0, None)
         return scores
 
-    def _states(self, pairs: list[_Pair], batch: TokenBatch, own: Own | None) -> Tensor:
+    def _states(self, pairs: list[Pair], batch: TokenBatch, own: Own | None) -> Tensor:
         if pairs[0].state is None:
             return self.model.encoder.embed(batch, own)
         return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
@@ -352,74 +292,3 @@ def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
         turn.release()
         return False
     return True
-
-
-class _Pair:
-    """One window of one candidate with the query, and the state it carries after ``done`` layers."""
-
-    __slots__ = ("done", "first_length", "ids", "row", "state", "work")
-
-    def __init__(self, work: _Work, row: int, ids: list[int], first_length: int) -> None:
-        self.work, self.row, self.ids, self.first_length = work, row, ids, first_length
-        self.done, self.state = 0, None  # type: tuple[int, Tensor | None]
-
-
-class _Work:
-    """One list while it is scored: the rows of the next step in order, and the states that they carry."""
-
-    def __init__(self, asked: CandidateList, query: list[int]) -> None:
-        count = len(asked.documents)
-        self.asked, self.query = asked, query
-        self.scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
-        self.rows = list(range(count))
-        self.carried: dict[int, list[_Pair]] = {}
-        self.narrow(0)
-
-    def note(self, pair: _Pair, score: np.float32, step: int) -> None:
-        """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
-        row, scored, prior = pair.row, self.scored, self.asked.prior
-        score += 0.0 if prior is None else prior[row]
-        if scored.steps[row] < step or score > scored.scores[row]:
-            scored.scores[row], scored.steps[row] = score, step
-        if pair.state is not None:
-            self.carried.setdefault(row, []).append(pair)
-
-    def narrow(self, done: int) -> None:
-        """After ``done`` steps keep the best rows, as many as the next step takes."""
-        steps = self.asked.steps
-        if done:
-            self.rows.sort(key=lambda row: (-self.scored.scores[row], row))
-        self.rows = self.rows[: steps[done].candidates if done < len(steps) else 0]
-        self.carried = {row: self.carried[row] for row in self.rows if row in self.carried}
-
-    def result(self) -> Scored:
-        """The scores so far, and whether a row still waits for its plan's last step."""
-        steps = self.asked.steps
-        wanted = min((step.candidates for step in steps), default=0)
-        finished = (self.scored.steps == len(steps)).sum()
-        return self.scored._replace(stopped=bool(finished < min(wanted, len(self.scored.steps))))
-
-
-class _Run(NamedTuple):
-    """A sub-network, the one whose states it goes on from (None: from the text), and whether it keeps its own."""
-
-    subnet: Subnet
-    before: Subnet | None
-    keep: bool
-
-
-_Candidate = tuple[_Work, int]
-
-
-def _chunks(candidates: Sequence[_Candidate], budget: int) -> Iterator[list[_Candidate]]:
-    chunk: list[_Candidate] = []
-    used = 0
-    for work, row in candidates:
-        size = len(work.asked.documents[row]) + len(work.query) + 3
-        if chunk and used + size > budget:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append((work, row))
-        used += size
-    if chunk:
-        yield chunk

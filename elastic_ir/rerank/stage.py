@@ -13,7 +13,9 @@ from elastic_ir.errors import InputError
 from elastic_ir.level import RerankLevel
 from elastic_ir.records import Degradation, Hit, Ranking
 from elastic_ir.rerank.plan import Plan
-from elastic_ir.rerank.ranker import CandidateList, ElasticRanker, Scored
+from elastic_ir.rerank.ranker import ElasticRanker
+from elastic_ir.rerank.scored import Scored
+from elastic_ir.rerank.work import CandidateList
 from elastic_ir.stage import SearchContext, Stage
 
 logger = logging.getLogger(__name__)

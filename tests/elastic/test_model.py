@@ -50,6 +50,20 @@ def test_extract_equals_the_subnet_and_loads_with_auto_model(
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 
 
+def check_that_only_it_changes(
+    model: ElasticLM, shared: ElasticLM, batch: TokenBatch, subnet: Subnet, other: Subnet
+) -> None:
+    """Move all that ``subnet`` has to itself: it computes something else, and no other does."""
+    own = model.own_part(subnet)
+    assert own is not None
+    generator = torch.Generator().manual_seed(0)
+    for parameter in own.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
+    for unchanged in (other, shared.config.full):
+        assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
+
+
 @torch.no_grad()
 def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, TokenBatch]) -> None:
     shared, batch = loaded
@@ -63,12 +77,7 @@ def test_vectors_of_its_own_change_one_subnet_only(loaded: tuple[ElasticLM, Toke
     assert model.own_part(other) is None
     own.start_from(model)
     assert torch.equal(model(batch, subnet), shared(batch, subnet))
-    generator = torch.Generator().manual_seed(0)
-    for parameter in own.parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
-    for unchanged in (other, shared.config.full):
-        assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
+    check_that_only_it_changes(model, shared, batch, subnet, other)
     plain = model.extract(subnet)
     found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
@@ -94,12 +103,7 @@ def test_layers_of_its_own_are_as_narrow_as_it_is(loaded: tuple[ElasticLM, Token
     assert mine.up.shape == (layers[1].up.shape[0] // 2, layers[1].up.shape[1])
     assert not any(name.startswith("layers.") for name in model.used_by(subnet))
     assert "words.weight" in model.used_by(subnet)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in own.parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    assert (model(batch, subnet) - shared(batch, subnet)).abs().max() > 1e-2
-    for unchanged in (other, shared.config.full):
-        assert torch.equal(model(batch, unchanged), shared(batch, unchanged))
+    check_that_only_it_changes(model, shared, batch, subnet, other)
     found = model.extract(subnet)(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
 

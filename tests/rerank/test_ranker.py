@@ -12,7 +12,8 @@ from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic import ElasticScorer, load_checkpoint
 from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank import ElasticRanker, RankerSettings
-from elastic_ir.rerank.ranker import CandidateList, Scored, replay
+from elastic_ir.rerank.scored import Scored, replay
+from elastic_ir.rerank.work import CandidateList
 from elastic_ir.subnet import Subnet
 
 QUERY = "where is the cat"

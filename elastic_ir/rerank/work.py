@@ -1,0 +1,99 @@
+"""Candidate lists on their way through a plan: what is left to score, and the states carried on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from elastic_ir.rerank.plan import Plan
+from elastic_ir.rerank.scored import Scored
+from elastic_ir.subnet import Subnet
+
+
+class CandidateList(NamedTuple):
+    """A question and what may answer it.
+
+    ``documents`` are token ids without special tokens, in retriever order; ``steps`` the plan; ``prior`` is added to
+    every score of its document ``[N]``, e.g. weighted scores of the retriever (None adds nothing).
+    """
+
+    query: str
+    documents: Sequence[Sequence[int]]
+    steps: Plan
+    prior: Sequence[float] | None = None
+
+
+class Pair:
+    """One window of one candidate with the query, and the state it carries after ``done`` layers."""
+
+    __slots__ = ("done", "first_length", "ids", "row", "state", "work")
+
+    def __init__(self, work: Work, row: int, ids: list[int], first_length: int) -> None:
+        self.work, self.row, self.ids, self.first_length = work, row, ids, first_length
+        self.done = 0
+        self.state: Tensor | None = None
+
+
+class Work:
+    """One list while it is scored: the rows of the next step in order, and the states that they carry."""
+
+    def __init__(self, asked: CandidateList, query: list[int]) -> None:
+        count = len(asked.documents)
+        self.asked, self.query = asked, query
+        self.scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
+        self.rows = list(range(count))
+        self.carried: dict[int, list[Pair]] = {}
+        self.narrow(0)
+
+    def note(self, pair: Pair, score: np.float32, step: int) -> None:
+        """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
+        row, scored, prior = pair.row, self.scored, self.asked.prior
+        score += 0.0 if prior is None else prior[row]
+        if scored.steps[row] < step or score > scored.scores[row]:
+            scored.scores[row], scored.steps[row] = score, step
+        if pair.state is not None:
+            self.carried.setdefault(row, []).append(pair)
+
+    def narrow(self, done: int) -> None:
+        """After ``done`` steps keep the best rows, as many as the next step takes."""
+        steps = self.asked.steps
+        if done:
+            self.rows.sort(key=lambda row: (-self.scored.scores[row], row))
+        self.rows = self.rows[: steps[done].candidates if done < len(steps) else 0]
+        self.carried = {row: self.carried[row] for row in self.rows if row in self.carried}
+
+    def result(self) -> Scored:
+        """The scores so far, and whether a row still waits for its plan's last step."""
+        steps = self.asked.steps
+        wanted = min((step.candidates for step in steps), default=0)
+        finished = (self.scored.steps == len(steps)).sum()
+        return self.scored._replace(stopped=bool(finished < min(wanted, len(self.scored.steps))))
+
+
+class Run(NamedTuple):
+    """A sub-network, the one whose states it goes on from (None: from the text), and whether it keeps its own."""
+
+    subnet: Subnet
+    before: Subnet | None
+    keep: bool
+
+
+Candidate = tuple[Work, int]
+
+
+def chunks(candidates: Sequence[Candidate], budget: int) -> Iterator[list[Candidate]]:
+    """``candidates`` in their order, in chunks of about ``budget`` tokens."""
+    chunk: list[Candidate] = []
+    used = 0
+    for work, row in candidates:
+        size = len(work.asked.documents[row]) + len(work.query) + 3
+        if chunk and used + size > budget:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append((work, row))
+        used += size
+    if chunk:
+        yield chunk
