@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
 from elastic_ir.elastic.precision import Precision, autocast, resolve
-from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
+from elastic_ir.elastic.tokens import BATCH_TOKENS, GPU_BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.progress import track
 from elastic_ir.records import EncoderCard
@@ -149,7 +149,7 @@ class ElasticDenser:
         prompt: str = "",
         max_length: int | None = None,
         truncate_dim: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         precision: Precision = "fp32",
         progress: bool = False,
     ) -> NDArray[np.float32]:
@@ -161,7 +161,7 @@ class ElasticDenser:
             prompt: put before every text.
             max_length: tokens kept, at most the settings'; None means the settings'.
             truncate_dim: leading components kept, normalised again; None keeps all.
-            batch_tokens: padded tokens in one batch.
+            batch_tokens: padded tokens in one batch; None means what suits the device.
             precision: ``fp32``, ``bf16``, ``int8``, or ``auto`` (the fastest here).
             progress: show a bar.
 
@@ -190,14 +190,15 @@ class ElasticDenser:
         subnet: Subnet | None = None,
         *,
         truncate_dim: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         precision: Precision = "fp32",
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Encode token sequences, special tokens and prompts included; all else is as in ``encode``."""
         subnet = self.config.resolve(subnet)
         vectors = np.empty((len(sequences), truncate_dim or self.dimension), np.float32)
-        groups = list(by_token_budget([len(s) for s in sequences], batch_tokens))
+        suited = BATCH_TOKENS if self.model.device.type == "cpu" else GPU_BATCH_TOKENS
+        groups = list(by_token_budget([len(s) for s in sequences], batch_tokens or suited))
         for rows in track(groups, "encoding", disable=not progress):
             batch = self.tokens.pad([sequences[row] for row in rows]).to(self.model.device)
             vectors[rows] = self._vectors(batch, subnet, truncate_dim, precision).cpu().numpy()

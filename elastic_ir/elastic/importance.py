@@ -19,7 +19,7 @@ def random_direction(hidden_size: int, seed: int = 0) -> Readout:
     direction = torch.randn(hidden_size, generator=torch.Generator().manual_seed(seed))
 
     def read(hidden: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(hidden[:, 0], dim=-1) @ direction
+        return torch.nn.functional.normalize(hidden[:, 0], dim=-1) @ direction.to(hidden.device)
 
     return read
 
@@ -31,17 +31,12 @@ def measure(model: ElasticLM, batches: Iterable[TokenBatch], readouts: Iterable[
 
     Source: DynaBERT (arXiv:2004.04037), section 2.1.
     """
-    config = model.config
-    full = config.layers(config.num_layers)
-    totals = [Gates(torch.zeros(config.num_heads), torch.zeros(config.intermediate_size)) for _ in full]
-    for batch, readout in zip(batches, readouts, strict=False):
-        rows = len(batch.lengths)
-        gates = [
-            Gates(
-                *(torch.ones(rows, size, requires_grad=True) for size in (config.num_heads, config.intermediate_size))
-            )
-            for _ in full
-        ]
+    config, device = model.config, model.device
+    full, sizes = config.layers(config.num_layers), (config.num_heads, config.intermediate_size)
+    totals = [Gates(*(torch.zeros(size, device=device) for size in sizes)) for _ in full]
+    for found, readout in zip(batches, readouts, strict=False):
+        batch, rows = found.to(device), len(found.lengths)
+        gates = [Gates(*(torch.ones(rows, size, device=device, requires_grad=True) for size in sizes)) for _ in full]
         x, bias = model.embed(batch), padding_bias(batch, model.dtype)
         value = readout(model.run_layers(x, bias, full, 1.0, gates=gates)).sum()
         flat = torch.autograd.grad(value, [gate for layer in gates for gate in layer])

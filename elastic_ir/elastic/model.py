@@ -208,7 +208,7 @@ class Own(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     # The CPU backward of the fused kernel takes two thirds of a training step: plain softmax there.
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and q.device.type == "cpu":
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         return (scores if bias is None else scores + bias.to(scores.dtype)).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -351,9 +351,12 @@ def _key(subnet: str) -> str:
 
 
 def padding_bias(batch: TokenBatch, dtype: torch.dtype) -> Tensor | None:
-    """``[B, 1, 1, L]`` with 0 for tokens and a large negative number for padding; None when nothing is padded."""
+    """``[B, 1, 1, L]`` with 0 for tokens and a large negative number for padding; None when nothing is padded.
+
+    A GPU is not asked whether anything is: the answer would hold up the work queued for it.
+    """
     length = batch.input_ids.shape[1]
-    if bool((batch.lengths == length).all()):
+    if batch.lengths.device.type == "cpu" and bool((batch.lengths == length).all()):
         return None
     padded = torch.arange(length, device=batch.lengths.device)[None, :] >= batch.lengths[:, None]
     bias = torch.zeros(padded.shape, dtype=dtype, device=padded.device)

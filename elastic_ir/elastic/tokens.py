@@ -15,6 +15,7 @@ from elastic_ir.errors import ModelError
 
 BATCH_TOKENS = 1536
 """Padded tokens that run together: few enough to stay in a processor's cache, enough to keep it busy."""
+GPU_BATCH_TOKENS = 65_536
 
 CHARACTERS_PER_TOKEN = 20
 """Texts are cut at this many characters a wanted token first: tokenizers read everything, then truncate."""
@@ -101,13 +102,14 @@ class Tokens:
         return TokenBatch(ids, lengths, types.long())
 
 
-def by_token_budget(lengths: Sequence[int], budget: int, max_rows: int = 256) -> Iterator[list[int]]:
+def by_token_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Rows grouped so that each group, padded to its longest, has at most ``budget`` tokens.
 
     Rows are taken longest first, so that running out of memory shows at once; a row longer than the
     budget stands alone.
     """
     group: list[int] = []
+    max_rows = max(256, budget // 16)
     for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if group and ((len(group) + 1) * lengths[group[0]] > budget or len(group) == max_rows):
             yield group
