@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {
     "elastic-denser-small": (
         "BAAI/bge-small-en-v1.5", "MIT",
-        tuple(f"denser-small{stage}" for stage in ("", "-full", "-order", "-nearer", "-smallest", "-smaller")),
-        "quality",
+        "denser-small", "quality",
         "Texts: titles and random spans of arXiv (CC0), ACL anthology, Debian packages, MedQuAD and film articles, "
         "and the questions of query-wellformedness. No query or judgment of any collection below.",
     ),
     "elastic-ranker-small": (
-        "cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", ("ranker-small",), "ranker",
-        "Lists: titles and the questions of query-wellformedness, each with TF-IDF hard negatives and a random passage "
+        "cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "ranker-small", "ranker",
+        "Lists: titles and the questions of query-wellformedness, each with hard negatives, by TF-IDF and by dense "
+        "retrieval, and a random passage "
         "of arXiv, MedQuAD, film articles, Debian packages and the ACL anthology, scored by the teacher.",
     ),
 }  # fmt: skip
@@ -32,11 +32,10 @@ SOURCES = {
 
 def card(name: str) -> str:
     """Markdown of one card."""
-    teacher, licence, recipes, results, data = SOURCES[name]
+    teacher, licence, recipe, results, data = SOURCES[name]
     config = load_checkpoint(name).config
     rows = ["| subnet | FLOPs of full (128 tokens) |", "|---|---|"]
     full = config.flops(config.full, 128, 128, 1)
-    recipe = ", then ".join(f"`benchmarks/recipes/{recipe}.yaml`" for recipe in recipes)
     for text in sorted(config.trained, key=lambda text: -config.flops(Subnet.parse(text), 128, 128, 1)):
         rows.append(f"| `{text}` | {config.flops(Subnet.parse(text), 128, 128, 1) / full:.3f} |")
     table = (RESULTS / f"{results}.md").read_text("utf-8")
@@ -47,7 +46,9 @@ def card(name: str) -> str:
         f"Elastic encoder of elastic_ir: {config.num_layers} layers, {config.hidden_size} wide, weights as int8 with "
         f"one scale a row. Started from and taught by [{teacher}](https://huggingface.co/{teacher}) ({licence}; see "
         "NOTICE).\n\n"
-        f"Recipe: {recipe}. {data}\n\n{exits}Sub-networks trained:\n\n" + "\n".join(rows) + "\n\n"
+        f"Recipe: `benchmarks/recipes/{recipe}.yaml`. {data}\n\n{exits}Sub-networks trained:\n\n"
+        + "\n".join(rows)
+        + "\n\n"
         f"## Measured\n\n`{command}`:\n\n{table}"
     )
 

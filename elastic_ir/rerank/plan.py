@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from elastic_ir.errors import InputError
 from elastic_ir.subnet import Subnet
 
+TOP = 10
+"""Candidates that the last step takes before the others get wider: what a reader looks at."""
+WIDER = 3
 _SLACK = 1e-6
+_HALVINGS = 60
 
 
 class Step(NamedTuple):
@@ -31,41 +37,52 @@ def candidate_layers(subnet: Subnet) -> float:
     return subnet.width * subnet.depth
 
 
-def plan(layers: float, candidates: int, screen: Subnet, last: Subnet, *, carried: bool = False) -> Plan:
-    """Two steps within a budget.
+def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: bool = False) -> Plan:
+    """Steps within a budget: each sub-network of ``cascade`` takes the best of the one before.
 
-    Half of the budget screens candidates, in retriever order, by a cheap sub-network; the rest takes the best of
-    them through ``last``. What one half cannot use goes to the other, and a budget that suffices for all
-    of them through ``last`` screens none.
+    What a budget buys first is a start: all steps but the last together, up to ``WIDER`` times as many candidates as
+    the step after, then the last step for ``TOP`` of them. What is left widens all steps alike. A budget that suffices
+    for all candidates through the last sub-network takes them there at once.
 
     Args:
         layers: candidate-layers that may run.
-        candidates: how many there are.
-        screen: sub-network of the first step.
-        last: sub-network of the last step; no screening where it is ``screen`` or costs no more.
-        carried: the last step goes on from the states of the first, instead of from the text.
+        candidates: how many there are, in retriever order.
+        cascade: sub-networks, each dearer than the one before; at least one.
+        carried: a step goes on from the states of the one before, instead of from the text.
 
     Returns:
-        At most two steps. The candidates that reach a step never get fewer as the budget rises, and the layers run
-        never exceed it but for the one candidate that is always scored.
+        At most as many steps as ``cascade`` has. The candidates that reach a step never get fewer as the budget rises,
+        and the layers run never exceed it but for the one candidate that is always scored.
 
     Raises:
         InputError: if ``layers`` is not above 0.
     """
     if not layers > 0:
         raise InputError(f"{layers} candidate-layers is out of range; wanted more than 0")
-    first, whole = candidate_layers(screen), candidate_layers(last)
     if candidates < 1:
         return ()
-    if first >= whole or layers + _SLACK >= candidates * whole:
+    *before, last = cascade
+    whole = candidate_layers(last)
+    if not before or layers + _SLACK >= candidates * whole:
         return (Step(min(candidates, max(1, int((layers + _SLACK) / whole))), last),)
-    further = whole - first if carried else whole
-    half = layers / 2
-    screened = min(candidates, max(1, int((max(half, layers - candidates * further) + _SLACK) / first)))
-    left = min(max(half, layers - candidates * first), layers - screened * first)
-    finished = min(screened, max(0, int((left + _SLACK) / further)))
-    steps = (Step(screened, screen), Step(finished, last))
-    return steps if finished else steps[:1]
+    costs = [candidate_layers(subnet) for subnet in cascade]
+    prices = [costs[0], *(after - carried * first for first, after in pairwise(costs))]
+    start = [TOP * WIDER**further for further in reversed(range(len(cascade)))]
+
+    def counts(part: float) -> list[float]:
+        shares = [min(part, 1.0)] * len(before) + [min(max(part - 1, 0.0), 1.0)]
+        return [min(candidates, count * share * max(1.0, part - 1)) for count, share in zip(start, shares, strict=True)]
+
+    def fits(part: float) -> bool:
+        return sum(count * price for count, price in zip(counts(part), prices, strict=True)) <= layers
+
+    low, high = 0.0, candidates + 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    whole_counts = [int(count + _SLACK) for count in counts(low)]
+    whole_counts[0] = max(1, whole_counts[0])
+    return tuple(Step(count, subnet) for count, subnet in zip(whole_counts, cascade, strict=True) if count)
 
 
 def cost(steps: Plan, *, carried: bool = False) -> float:

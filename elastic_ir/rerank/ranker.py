@@ -21,7 +21,7 @@ from elastic_ir.elastic.model import Own, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
-from elastic_ir.rerank.plan import Plan, Step, check_budget, plan
+from elastic_ir.rerank.plan import Plan, Step, candidate_layers, check_budget, plan
 from elastic_ir.rerank.scored import Scored
 from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks
 from elastic_ir.subnet import Subnet
@@ -34,8 +34,8 @@ class RankerSettings(BaseModel):
         max_length: tokens of a pair, special tokens included.
         max_query_length: tokens kept of the query.
         max_passages: windows scored of a longer document; its score is the best window's.
-        screen: sub-network of the first step of a plan, such as ``w0.50-d2``; None means the shallowest exit at the
-            width of the last step.
+        cascade: sub-networks of a plan's steps before the last, such as ``w0.25-d2``, cheapest first; None means the
+            shallowest exit at the width of the last step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class RankerSettings(BaseModel):
     max_length: int = Field(default=512, ge=16)
     max_query_length: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1)
-    screen: str | None = None
+    cascade: tuple[str, ...] | None = None
 
 
 POLL_S = 0.01
@@ -151,11 +151,13 @@ class ElasticRanker:
         """
         last = self.config.resolve(subnet)
         check_budget(budget)
-        screen = Subnet(last.width, self.config.exits[0])
-        if self.settings.screen is not None:
-            screen = self.config.resolve(Subnet.parse(self.settings.screen))
+        before = [Subnet(last.width, self.config.exits[0])]
+        if self.settings.cascade is not None:
+            before = [self.config.resolve(Subnet.parse(name)) for name in self.settings.cascade]
+        cascade = [*(step for step in before if candidate_layers(step) < candidate_layers(last)), last]
+        carried = all(self._carries(*pair) for pair in pairwise(cascade))
         layers = budget * candidates * self.config.num_layers
-        return plan(layers, candidates, screen, last, carried=self._carries(screen, last)) if candidates else ()
+        return plan(layers, candidates, cascade, carried=carried) if candidates else ()
 
     def _carries(self, before: Subnet, after: Subnet) -> bool:
         """Whether ``after`` can go on from the states of ``before``: the same layers so far, at the same width."""

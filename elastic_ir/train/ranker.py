@@ -52,6 +52,7 @@ class RankerObjective:
             raise ConfigError("own_vectors, own_last, own_layers: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens
         self.data = Lists(recipe)
+        self._known: dict[str, list[int]] = {}
         self.teacher = ElasticScorer(teacher.config)
         fill(self.teacher, teacher)
         self.teacher.requires_grad_(False)
@@ -67,11 +68,11 @@ class RankerObjective:
         if not self._prefix:
             exits |= {subnet.depth for subnet in subnets(recipe.sampling, config)}
         settings = config.ranker or {}
-        if recipe.screen is not None:
-            settings = settings | {"screen": recipe.screen}
+        if recipe.cascade is not None:
+            settings = settings | {"cascade": recipe.cascade}
         config = config.model_copy(update={"exits": tuple(sorted(exits)), "ranker": settings or None})
-        if recipe.screen is not None:
-            config.resolve(Subnet.parse(recipe.screen))
+        for name in recipe.cascade or ():
+            config.resolve(Subnet.parse(name))
         self.student = ElasticScorer(with_own(config, recipe))
         state = dict(start.state)
         for depth in exits:
@@ -92,13 +93,19 @@ class RankerObjective:
         lists = self.data.batch(step)
         size = min(len(item.candidates) for item in lists)
         queries = self.tokens.ids([item.query for item in lists], self.recipe.max_tokens // 2)
+        self._learn([text for item in lists for text in item.candidates[:size]])
         pairs, firsts = [], []
         for item, query in zip(lists, queries, strict=True):
             room = self.recipe.max_tokens - len(query) - 3
-            for candidate in self.tokens.ids(item.candidates[:size], room):
-                pairs.append(self.tokens.pair(query, candidate))
+            for candidate in item.candidates[:size]:
+                pairs.append(self.tokens.pair(query, self._known[candidate][:room]))
                 firsts.append(len(query) + 2)
         return PairBatch(self.tokens.pad(pairs, firsts), (len(lists), size))
+
+    def _learn(self, candidates: list[str]) -> None:
+        """Keep the token ids of ``candidates``: many stand in several lists."""
+        new = [text for text in dict.fromkeys(candidates) if text not in self._known]
+        self._known |= zip(new, self.tokens.ids(new, self.recipe.max_tokens), strict=True)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the teacher to where it will compute."""
@@ -117,14 +124,17 @@ class RankerObjective:
             yield subnet, torch.stack(terms).mean()
 
     def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        tokens, full = batch.tokens, self.student.config.full
+        tokens, full, smaller = batch.tokens, self.student.config.full, self.recipe.smaller.hidden_loss
         with torch.no_grad():
             wanted = hidden_states(self.teacher.encoder, tokens, full, read=1)
             targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             loss = self._score_loss(self.student.heads[str(subnet.depth)](last(states)).float(), targets, batch.shape)
-            yield subnet, loss + self.recipe.hidden_loss * states_loss(states, wanted, tokens.lengths)
+            weight = self.recipe.hidden_loss if subnet == full or smaller is None else smaller
+            if weight:
+                loss = loss + weight * states_loss(states, wanted, tokens.lengths)
+            yield subnet, loss
 
     def _score_loss(self, found: Tensor, targets: Tensor, shape: tuple[int, int]) -> Tensor:
         listwise = list_loss(found.view(shape), targets.view(shape), self.recipe.temperature)

@@ -102,7 +102,7 @@ class Sampling(_Settings):
 
 
 class LossWeights(_Settings):
-    """Weights of a denser's losses for the smaller sub-networks; None: as for the full one."""
+    """Weights of the losses for the smaller sub-networks; None: as for the full one. A ranker has no cosine loss."""
 
     cosine_loss: float | None = Field(default=None, ge=0)
     hidden_loss: float | None = Field(default=None, ge=0)
@@ -125,6 +125,8 @@ class Recipe(_Settings):
         own_last: sub-networks of fewer layers end in a layer of their own (not with prefix exits).
         own_layers: subnets whose layers become their own, as narrow as they are (not with prefix exits).
         own_vectors: the smaller subnets have normalisation and biases of their own (not with prefix exits).
+        own_learning_rate: peak rate of what the full one does not use; None: as for all. Layers of their own start far
+            from what they must become, the shared ones near.
         keep: subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over similarities (denser) or a candidate list (ranker).
@@ -133,9 +135,10 @@ class Recipe(_Settings):
         cosine_loss: weight of 1 - cosine to the teacher's vector in a denser's loss. Where a student cannot reach the
             vector it pulls it towards the mean of all, and the order of documents gets worse.
         hidden_loss: weight of the loss to the teacher's hidden states.
-        smaller: weights of these two for all but the full denser; what is not given is as for the full one.
+        smaller: weights of these two for all but the full model; what is not given is as for the full one.
         depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
-        screen: sub-network of a ranker's first step, kept in its checkpoint; None means the shallowest exit.
+        cascade: sub-networks of a ranker's steps before the last, cheapest first, kept in its checkpoint; None: the
+            shallowest exit.
         relation_heads: of an encoder's relations; must divide heads times head size of every subnet.
         exits: a ranker's exit depths.
         device: ``auto`` is a GPU where there is one.
@@ -169,11 +172,12 @@ class Recipe(_Settings):
     own_last: bool = False
     own_layers: tuple[SubnetName, ...] = ()
     own_vectors: bool = False
+    own_learning_rate: float | None = Field(default=None, gt=0)
     keep: tuple[SubnetName, ...] = ()
     relation_heads: int = Field(default=12, gt=0)
     exits: tuple[int, ...] = ()
     depth_rule: Literal["prefix", "spaced"] = "prefix"
-    screen: SubnetName | None = None
+    cascade: tuple[SubnetName, ...] | None = None
     sampling: Sampling = Sampling()
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

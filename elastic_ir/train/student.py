@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 import torch
 from torch import Tensor, nn
 
-from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch
+from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.model import LAYER_NAMES, Own, padding_bias
 from elastic_ir.errors import ConfigError
@@ -88,6 +88,12 @@ def start_own(encoder: ElasticLM, missing: Sequence[str]) -> None:
             own.start_from(encoder, lacking)
 
 
+def own_names(student: ElasticLM | ElasticScorer) -> set[str]:
+    """Names of the parameters that only smaller subnets use."""
+    full = student.used_by(student.config.full)
+    return {name for name, _ in student.named_parameters() if name not in full}
+
+
 def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet, read: int | None) -> States:
     """The states of every layer of ``subnet``; of the last only the leading ``read`` positions (None: all)."""
     own = model.own_part(subnet)
@@ -108,10 +114,9 @@ def last(states: States) -> Tensor:
 def states_loss(found: States, wanted: States, lengths: Tensor) -> Tensor:
     """Mean over the layers of ``found``, on the rows that both have."""
     rows = min(len(last(found)), len(last(wanted)))
-    length = int(lengths[:rows].max())
-    mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
     terms = []
     for layer, state in found.items():
-        shared = min(length, state.shape[1], wanted[layer].shape[1])
-        terms.append(hidden_loss(state[:rows, :shared], wanted[layer][:rows, :shared], mask[:, :shared]))
+        length = min(state.shape[1], wanted[layer].shape[1])
+        mask = torch.arange(length, device=lengths.device)[None, :] < lengths[:rows, None]
+        terms.append(hidden_loss(state[:rows, :length], wanted[layer][:rows, :length], mask))
     return torch.stack(terms).mean()

@@ -23,6 +23,7 @@ from elastic_ir.train.ranker import RankerObjective
 from elastic_ir.train.recipe import Recipe, identity
 from elastic_ir.train.relation import RelationObjective
 from elastic_ir.train.sampling import strategy
+from elastic_ir.train.student import own_names
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,9 @@ def train(recipe: Recipe, report: Report | None = None) -> Path:
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
+    if recipe.device == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)  # plans anew for every shape of a batch
     run = _Run(recipe)
     for step in range(run.step, recipe.steps):
         losses = run.advance(step)
@@ -84,27 +88,34 @@ class _Run:
         self.sample = strategy(recipe.sampling, self.objective.student.config, recipe.seed)
         self.step = 0
         state = self._read_state()
+        student = self.objective.student.to(recipe.device)
         if state is None:
             self.objective.prepare()
         self.objective.place(torch.device(recipe.device), self._half)
-        student = self.objective.student.to(recipe.device)
         for name in recipe.keep:
             for used in student.used_by(student.config.resolve(Subnet.parse(name))):
                 student.get_parameter(used).requires_grad_(False)
         self.weights = dict(student.named_parameters())
         self.parameters = {name: p for name, p in self.weights.items() if p.requires_grad}
         self._check_learners()
-        matrices = [p for p in self.parameters.values() if p.dim() > 1]
-        vectors = [p for p in self.parameters.values() if p.dim() == 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._next: tuple[int, Any] = -1, None
         if state is not None:
             self._restore(state)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by peak learning rate and weight decay, which is for matrices only."""
+        recipe, own = self.recipe, own_names(self.objective.student)
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, p in self.parameters.items():
+            peak = recipe.own_learning_rate if name in own else None
+            decay = recipe.weight_decay if p.dim() > 1 else 0.0
+            groups.setdefault((peak or recipe.learning_rate, decay), []).append(p)
+        return [
+            {"params": found, "lr": peak, "peak": peak, "weight_decay": decay}
+            for (peak, decay), found in groups.items()
+        ]
 
     @property
     def _half(self) -> torch.dtype:
@@ -121,28 +132,34 @@ class _Run:
         started = time.perf_counter()
         recipe, objective = self.recipe, self.objective
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup, recipe.cooldown)
-        batch = _to(objective.batch(step), torch.device(recipe.device))
-        losses: dict[str, float] = {}
+            group["lr"] = group["peak"] * schedule(step, recipe.steps, recipe.warmup, recipe.cooldown)
+        batch = _to(self._batch(step), torch.device(recipe.device))
+        found: dict[str, Tensor] = {}
         with torch.autocast(recipe.device, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
             for subnet, loss in objective.losses(batch, self.sample(step)):
                 torch.autograd.backward(loss)
-                losses[str(subnet)] = loss.item()
-        if not all(map(_finite, losses.values())):
-            raise ConfigError(f"step {step}: loss is not finite ({losses}); lower learning_rate")
+                found[str(subnet)] = loss.detach()
         nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         decay = min(recipe.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            for name, p in self.parameters.items():
-                self.average[name].lerp_(p, 1 - decay)
+            torch._foreach_lerp_([*self.average.values()], [*self.parameters.values()], 1 - decay)
+        if recipe.device != "cpu" and step + 1 < recipe.steps:
+            self._next = step + 1, objective.batch(step + 1)  # while the GPU works
+        losses = {name: loss.item() for name, loss in found.items()}
+        if not all(map(_finite, losses.values())):  # nothing of this step is saved
+            raise ConfigError(f"step {step}: loss is not finite ({losses}); lower learning_rate")
         self.step = step + 1
         self._log(losses, time.perf_counter() - started)
         if self.step % recipe.save_every == 0 or self.step == recipe.steps:
             self._save_state()
             draw(self.output / LOG, self.output / CURVES)
         return losses
+
+    def _batch(self, step: int) -> Any:
+        made, batch = self._next
+        return batch if made == step else self.objective.batch(step)
 
     def finish(self) -> Path:
         """Write the checkpoint of the averaged weights."""

@@ -16,37 +16,52 @@ SHARE = st.floats(0.001, 1.0)
 CARRIED = st.booleans()
 
 
-def layers_of(share: float, candidates: int, last: Subnet) -> float:
-    return share * candidates * candidate_layers(last)
+@st.composite
+def cascades(draw: st.DrawFn) -> list[Subnet]:
+    """One to four sub-networks, each dearer than the one before."""
+    drawn = draw(st.lists(SUBNET, min_size=1, max_size=4))
+    return sorted({candidate_layers(subnet): subnet for subnet in drawn}.values(), key=candidate_layers)
 
 
-@given(SHARE, st.integers(1, 300), SUBNET, SUBNET, CARRIED)
+CASCADE = cascades()
+
+
+def layers_of(share: float, candidates: int, cascade: list[Subnet]) -> float:
+    return share * candidates * candidate_layers(cascade[-1])
+
+
+@given(SHARE, st.integers(1, 300), CASCADE, CARRIED)
 def test_spends_at_most_the_budget_but_scores_one(
-    share: float, candidates: int, screen: Subnet, last: Subnet, carried: bool
+    share: float, candidates: int, cascade: list[Subnet], carried: bool
 ) -> None:
-    layers = layers_of(share, candidates, last)
-    steps = plan(layers, candidates, screen, last, carried=carried)
-    least = min(candidate_layers(screen), candidate_layers(last))
-    assert cost(steps, carried=carried) <= max(layers, least) + 1e-4
+    layers = layers_of(share, candidates, cascade)
+    steps = plan(layers, candidates, cascade, carried=carried)
+    assert cost(steps, carried=carried) <= max(layers, candidate_layers(cascade[0])) + 1e-3
     counts = [step.candidates for step in steps]
     assert counts == sorted(counts, reverse=True)
     assert 1 <= counts[0] <= candidates
+    assert [step.subnet for step in steps] in ([cascade[-1]], cascade[: len(steps)])
 
 
-@given(SHARE, SHARE, st.integers(1, 300), SUBNET, SUBNET, CARRIED)
+@given(SHARE, SHARE, st.integers(1, 300), CASCADE, CARRIED)
 def test_more_budget_never_drops_a_candidate(
-    a: float, b: float, candidates: int, screen: Subnet, last: Subnet, carried: bool
+    a: float, b: float, candidates: int, cascade: list[Subnet], carried: bool
 ) -> None:
-    budgets = [layers_of(share, candidates, last) for share in sorted((a, b))]
-    less, more = (plan(layers, candidates, screen, last, carried=carried) for layers in budgets)
-    assert less[0].candidates <= more[0].candidates
-    finished = [sum(step.candidates for step in steps if step.subnet == last) for steps in (less, more)]
-    assert finished[0] <= finished[1]
+    budgets = [layers_of(share, candidates, cascade) for share in sorted((a, b))]
+    less, more = (plan(layers, candidates, cascade, carried=carried) for layers in budgets)
+    for subnet in cascade:  # counted where they come to it or past it
+        reached = [
+            max((n for n, step in steps if candidate_layers(step) >= candidate_layers(subnet)), default=0)
+            for steps in (less, more)
+        ]
+        assert reached[0] <= reached[1]
 
 
-@given(st.integers(1, 300), SUBNET, SUBNET, CARRIED)
-def test_a_full_budget_takes_all_to_the_end(candidates: int, screen: Subnet, last: Subnet, carried: bool) -> None:
-    assert plan(layers_of(1.0, candidates, last), candidates, screen, last, carried=carried) == ((candidates, last),)
+@given(st.integers(1, 300), CASCADE, CARRIED)
+def test_a_full_budget_takes_all_to_the_end(candidates: int, cascade: list[Subnet], carried: bool) -> None:
+    assert plan(layers_of(1.0, candidates, cascade), candidates, cascade, carried=carried) == (
+        (candidates, cascade[-1]),
+    )
 
 
 @pytest.mark.parametrize("budget", [0, -1, 1.1, float("nan")])
@@ -58,12 +73,15 @@ def test_a_budget_out_of_range_is_refused(budget: float) -> None:
 @pytest.mark.parametrize("layers", [0, -1, float("nan")])
 def test_a_plan_without_layers_is_refused(layers: float) -> None:
     with pytest.raises(InputError, match="candidate-layers"):
-        plan(layers, 10, Subnet(1.0, 2), Subnet(1.0, 12))
+        plan(layers, 10, [Subnet(1.0, 2), Subnet(1.0, 12)])
 
 
-def test_the_designs_examples() -> None:
-    exit_2, small, full = Subnet(1.0, 2), Subnet(0.5, 2), Subnet(1.0, 12)
-    assert plan(300, 100, exit_2, full, carried=True) == ((75, exit_2), (15, full))
-    assert plan(300, 100, small, full) == ((100, small), (16, full))
-    assert plan(120, 100, small, full) == ((60, small), (5, full))
-    assert plan(300, 0, small, full) == ()
+def test_what_a_budget_buys() -> None:
+    smallest, small, full = Subnet(0.25, 2), Subnet(0.5, 6), Subnet(1.0, 12)
+    cascade = [smallest, small, full]
+    assert plan(120, 100, cascade) == ((80, smallest), (26, small))  # too little for ten to the end
+    assert plan(255, 100, cascade) == ((90, smallest), (30, small), (10, full))
+    assert plan(600, 100, cascade) == ((100, smallest), (78, small), (26, full))
+    assert plan(300, 100, [Subnet(1.0, 2), full], carried=True) == ((56, (1.0, 2)), (18, full))
+    assert plan(120, 100, [full]) == ((10, full),)
+    assert plan(300, 0, cascade) == ()

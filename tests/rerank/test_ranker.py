@@ -79,7 +79,7 @@ def test_recomputed_layers_score_as_from_scratch(ranker: ElasticRanker, rule: st
     own.start_from(model.encoder)
     with torch.no_grad():
         own.embedding_shift += 0.1
-    other = ElasticRanker(model, ranker.tokens, ranker.settings.model_copy(update={"screen": "w0.50-d2"}))
+    other = ElasticRanker(model, ranker.tokens, ranker.settings.model_copy(update={"cascade": ("w0.50-d2",)}))
     ids = other.tokens.ids(DOCUMENTS, 30)
     steps = other.plan(0.5, len(DOCUMENTS))
     assert [str(step.subnet) for step in steps] == ["w0.50-d2", "w1.00-d4"]

@@ -98,7 +98,7 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
     }  # fmt: skip
     small, full = "w0.50-d2", "w1.00-d4"
     first = denser_recipe(
-        cross_encoder_folder, lists, tmp_path / "first", **options, steps=40, own_vectors=True, screen=small,
+        cross_encoder_folder, lists, tmp_path / "first", **options, steps=40, own_vectors=True, cascade=[small],
         sampling={"strategy": "fixed", "subnets": [small], "full_every": 50},
     )  # fmt: skip
     folder = train(first)
@@ -107,7 +107,7 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
         (2, 4),
         (small,),
         "spaced",
-        {"screen": small},
+        {"cascade": [small]},
     )
     losses = [json.loads(line)["losses"] for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
     assert losses[-1][small] < 0.7 * losses[1][small]
