@@ -11,7 +11,7 @@ from elastic_ir.subnet import Subnet
 
 TOP = 10
 """Candidates that the last step takes before the others get wider: what a reader looks at."""
-WIDER = 3
+WIDER = 4
 _SLACK = 1e-6
 _HALVINGS = 60
 
@@ -41,8 +41,8 @@ def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: 
     """Steps within a budget: each sub-network of ``cascade`` takes the best of the one before.
 
     What a budget buys first is a start: all steps but the last together, up to ``WIDER`` times as many candidates as
-    the step after, then the last step for ``TOP`` of them. What is left widens all steps alike. A budget that suffices
-    for all candidates through the last sub-network takes them there at once.
+    the step after, then the last step for ``TOP`` of them. What is left widens all steps alike. A step is left out once
+    the next one can take all candidates, so that a full budget takes them through the last sub-network at once.
 
     Args:
         layers: candidate-layers that may run.
@@ -61,16 +61,18 @@ def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: 
         raise InputError(f"{layers} candidate-layers is out of range; wanted more than 0")
     if candidates < 1:
         return ()
-    *before, last = cascade
-    whole = candidate_layers(last)
-    if not before or layers + _SLACK >= candidates * whole:
-        return (Step(min(candidates, max(1, int((layers + _SLACK) / whole))), last),)
+    first, *rest = cascade
+    if not rest:
+        return (Step(min(candidates, max(1, int((layers + _SLACK) / candidate_layers(first)))), first),)
+    shorter = plan(layers, candidates, rest, carried=carried)
+    if shorter[0].candidates == candidates and cost(shorter, carried=carried) <= layers + _SLACK:
+        return shorter
     costs = [candidate_layers(subnet) for subnet in cascade]
-    prices = [costs[0], *(after - carried * first for first, after in pairwise(costs))]
+    prices = [costs[0], *(after - carried * before for before, after in pairwise(costs))]
     start = [TOP * WIDER**further for further in reversed(range(len(cascade)))]
 
     def counts(part: float) -> list[float]:
-        shares = [min(part, 1.0)] * len(before) + [min(max(part - 1, 0.0), 1.0)]
+        shares = [min(part, 1.0)] * len(rest) + [min(max(part - 1, 0.0), 1.0)]
         return [min(candidates, count * share * max(1.0, part - 1)) for count, share in zip(start, shares, strict=True)]
 
     def fits(part: float) -> bool:
