@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
 
@@ -16,12 +17,12 @@ from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.evaluate import Evaluation, Section, evaluate
 from elastic_ir.evaluate.operating import Point, front
 from elastic_ir.level import Level, RerankLevel
-from elastic_ir.machine import machine
+from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
-from elastic_ir.rerank import ElasticRanker, Plan, replay
+from elastic_ir.rerank import ElasticRanker, Plan, Step, replay
 from elastic_ir.rerank.stage import prior
 from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel
 from elastic_ir.subnet import Subnet
@@ -35,6 +36,8 @@ SHARE_OF_SLO = 0.5
 """A level whose single query takes more than this share of the SLO leaves no room to wait."""
 
 Lists = dict[str, list[Hit]]
+Scores = dict[Subnet, dict[str, float]]
+"""Sub-network -> doc_id -> raw score."""
 
 
 class Sweep(NamedTuple):
@@ -93,16 +96,19 @@ def sweep(
     if not judged:
         raise DatasetError(f"{dataset.name} has no judged query; wanted a split with judgements")
     drawn = Random(seed).sample(judged, min(queries, len(judged)))
+    reference = _reference(pipeline)
     _check_slo(pipeline, drawn, slo_ms)
-    runs = dict(_runs(pipeline, drawn, progress))
-    reference = next(iter(runs))
+    single = _single(pipeline, [reference], drawn)
+    most_flops = slo_ms * pipeline.flops(reference) / single[reference]  # smaller sub-networks make less of a second
+    with _all_cores():
+        runs = dict(_runs(pipeline, drawn, progress, most_flops))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
     named = {str(level): run for level, run in runs.items()}
     evaluation = evaluate(judgements, named, (MEASURE,), permutations=100, margin=MARGIN, seed=seed)
     quality = {level: evaluation.means[str(level)][MEASURE] for level in runs}
     priced = [Point(str(level), quality[level], level, None, pipeline.flops(level)) for level in runs]
     best = [point.level for point in front(priced, lambda point: point.flops) if point.level is not None]
-    single = _single(pipeline, dict.fromkeys([reference, *best]), drawn)
+    single |= _single(pipeline, [level for level in best if level != reference], drawn)
     timed = [level for level in reversed(best) if single[level] <= slo_ms] or [min(best, key=lambda x: single[x])]
     timed = _spread(timed, [quality[level] for level in timed], 2 * MOST_LEVELS)
     profile = measure(pipeline, timed, drawn, batches=BATCHES, seconds=seconds, seed=seed, progress=progress)
@@ -130,6 +136,17 @@ def sweep(
     )  # fmt: skip
     file.ladder()
     return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Torch with all of this process's cores, where times do not matter."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_slo(pipeline: Pipeline, queries: Sequence[Query], slo_ms: float) -> None:
@@ -165,10 +182,25 @@ def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query
     return found
 
 
+def _reference(pipeline: Pipeline) -> Level:
+    """The dearest level: the full query encoder, and all candidates to the end."""
+    parts, settings = pipeline.parts, pipeline.config.reranker
+    dense = sorted(parts.retrievers - {"bm25"}, reverse=True) if parts.denser is not None else []
+    if not dense and "bm25" not in parts.retrievers:
+        raise ConfigError("no retriever of this pipeline can be swept: its model is missing, and it has no BM25 side")
+    level = Level(dense[0], parts.denser.config.full) if dense and parts.denser is not None else Level("bm25")
+    if parts.ranker is None or settings is None:
+        return level
+    return level._replace(rerank=RerankLevel(1.0, min(pipeline.config.candidates, CANDIDATES[-1]), 1.0))
+
+
 def _runs(
-    pipeline: Pipeline, queries: Sequence[Query], progress: bool | None
+    pipeline: Pipeline, queries: Sequence[Query], progress: bool | None, most_flops: float = float("inf")
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
-    """Every level of the grid with its run of ``HITS`` hits, the reference first."""
+    """Every level of the grid with its run of ``HITS`` hits, the reference first.
+
+    Levels of smaller query subnets that spend more than ``most_flops`` are left out.
+    """
     parts, most = pipeline.parts, max(HITS, min(pipeline.config.candidates, CANDIDATES[-1]))
     retrieved: dict[Level, Lists] = {}
     for retriever in sorted(parts.retrievers - {"bm25"}, reverse=True):
@@ -180,10 +212,8 @@ def _runs(
                 retrieved[level] = _retrieved(pipeline, queries, level, most)
     if "bm25" in parts.retrievers:
         retrieved[Level("bm25")] = _retrieved(pipeline, queries, Level("bm25"), most)
-    if not retrieved:
-        raise ConfigError("no retriever of this pipeline can be swept: its model is missing, and it has no BM25 side")
     if parts.ranker is not None and parts.config.reranker is not None:
-        yield from _reranked(pipeline, parts.ranker, queries, retrieved, progress)
+        yield from _reranked(pipeline, parts.ranker, queries, retrieved, most_flops, progress)
     for level, lists in retrieved.items():
         yield level, {query_id: _ranked([hit.doc_id for hit in hits]) for query_id, hits in lists.items()}
 
@@ -202,9 +232,10 @@ def _reranked(
     ranker: ElasticRanker,
     queries: Sequence[Query],
     retrieved: Mapping[Level, Lists],
+    most_flops: float,
     progress: bool | None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
-    """Every retriever's list reranked by every plan of the grid."""
+    """Every retriever's list reranked by every plan of the grid; but for the first one's, within ``most_flops``."""
     settings = pipeline.config.reranker
     most, weight = min(pipeline.config.candidates, CANDIDATES[-1]), settings.retriever_weight if settings else 0.0
     widths = sorted({1.0, *(Subnet.parse(text).width for text in ranker.config.trained)}, reverse=True)
@@ -217,45 +248,68 @@ def _reranked(
                 plan = ranker.plan(budget, count, last)
                 if plan not in plans.values():
                     plans[RerankLevel(width, count, budget)] = plan
-    subnets = {step.subnet for plan in plans.values() for step in plan}
-    scores = _scores(pipeline, ranker, queries, retrieved, subnets, progress)
-    for level, lists in retrieved.items():
-        for rerank in plans:
-            run = {}
-            for query in queries:
-                head, tail = lists[query.query_id][: rerank.candidates], lists[query.query_id][rerank.candidates :]
-                if not head:
-                    run[query.query_id] = dict[str, float]()
-                    continue
-                last = ranker.config.deepest(rerank.width)
-                known = scores[query.query_id]
-                extra = np.array(prior(head, weight) or [0.0] * len(head), np.float32)
-                of_head = {s: np.array([known[s][hit.doc_id] for hit in head], np.float32) + extra for s in subnets}
-                order = replay(ranker.plan(rerank.budget, len(head), last), of_head).order()
-                run[query.query_id] = _ranked([*(head[row].doc_id for row in order), *(hit.doc_id for hit in tail)])
-            yield level._replace(rerank=rerank), run
-
-
-def _scores(
-    pipeline: Pipeline,
-    ranker: ElasticRanker,
-    queries: Sequence[Query],
-    retrieved: Mapping[Level, Lists],
-    subnets: set[Subnet],
-    progress: bool | None,
-) -> dict[str, dict[Subnet, dict[str, float]]]:
-    """query_id -> sub-network -> doc_id -> raw score, for whatever any retriever found."""
-    tokens_of, precision = pipeline.parts.tokens_of, pipeline.config.precision
-    found: dict[str, dict[Subnet, dict[str, float]]] = {}
+    first = next(iter(retrieved))
+    wanted = [
+        (level, level._replace(rerank=rerank))
+        for level in retrieved
+        for rerank in plans
+        if level == first or pipeline.flops(level._replace(rerank=rerank)) <= most_flops
+    ]
+    runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for _, level in wanted}
     for query in track(queries, "scoring", disable=None if progress is None else not progress):
-        doc_ids = list(dict.fromkeys(hit.doc_id for lists in retrieved.values() for hit in lists[query.query_id]))
-        tokens = tokens_of(doc_ids) if doc_ids else []
-        found[query.query_id] = {}
-        for subnet in subnets:
-            plan = ranker.plan(1.0, len(doc_ids), subnet)
-            scored = ranker.score_candidates(query.text, tokens, plan, precision=precision)
-            found[query.query_id][subnet] = dict(zip(doc_ids, scored.scores.tolist(), strict=True))
-    return found
+        asked = {}
+        for source, level in wanted:
+            rerank = level.rerank or RerankLevel(1.0, most, 1.0)
+            first_hits = retrieved[source][query.query_id][: rerank.candidates]
+            plan = ranker.plan(rerank.budget, len(first_hits), ranker.config.deepest(rerank.width))
+            extra = prior(first_hits, weight) or [0.0] * len(first_hits)
+            asked[level] = _Asked(first_hits, plan, np.array(extra, np.float32))
+        scores = _scores(pipeline, ranker, query, [*asked.values()])
+        for source, level in wanted:
+            head, tail = asked[level].head, retrieved[source][query.query_id][len(asked[level].head) :]
+            order = asked[level].order(scores)
+            runs[level][query.query_id] = _ranked([*(head[row].doc_id for row in order), *(hit.doc_id for hit in tail)])
+    yield from runs.items()
+
+
+class _Asked(NamedTuple):
+    """The candidates of a query at one level, the plan that reranks them, and what is added to their scores."""
+
+    head: Sequence[Hit]
+    plan: Plan
+    extra: NDArray[np.float32]
+
+    def order(self, scores: Scores, steps: int | None = None) -> Sequence[int]:
+        """Rows of ``head``, best first, after ``steps`` of the plan (None: all)."""
+        plan = self.plan[:steps]
+        if not plan:
+            return range(len(self.head))
+        of_head = {
+            step.subnet: np.array([scores[step.subnet].get(hit.doc_id, np.nan) for hit in self.head], np.float32)
+            + self.extra
+            for step in plan
+        }
+        order: list[int] = replay(plan, of_head).order().tolist()
+        return order
+
+
+def _scores(pipeline: Pipeline, ranker: ElasticRanker, query: Query, asked: Sequence[_Asked]) -> Scores:
+    """Raw scores by each sub-network of the documents that a plan takes to it: each is made once, the rest never."""
+    scores: Scores = {step.subnet: {} for one in asked for step in one.plan}
+    for number in range(max((len(one.plan) for one in asked), default=0)):
+        needed: dict[Subnet, dict[str, None]] = {}
+        for one in asked:
+            if number < len(one.plan):
+                step = one.plan[number]
+                rows = one.order(scores, number)[: step.candidates]
+                needed.setdefault(step.subnet, {}).update(dict.fromkeys(one.head[row].doc_id for row in rows))
+        for subnet, found in needed.items():
+            doc_ids = [doc_id for doc_id in found if doc_id not in scores[subnet]]
+            if doc_ids:
+                tokens, steps = pipeline.parts.tokens_of(doc_ids), (Step(len(doc_ids), subnet),)
+                scored = ranker.score_candidates(query.text, tokens, steps, precision=pipeline.config.precision)
+                scores[subnet] |= zip(doc_ids, scored.scores.tolist(), strict=True)
+    return scores
 
 
 def _not_inferior(evaluation: Evaluation, level: Level, reference: Level) -> bool:
