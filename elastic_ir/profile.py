@@ -127,13 +127,14 @@ def measure(
     *,
     batches: Sequence[int] = BATCHES,
     seconds: float = 200.0,
+    least: int = LEAST_RUNS,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Profile:
     """Time every level at every batch size, on queries of every length there is.
 
     All cells take turns, so that a disturbance hits them alike, until ``seconds`` are spent; each is measured at least
-    ``LEAST_RUNS`` times, after one run that does not count.
+    ``least`` times, after one run that does not count.
 
     Args:
         pipeline: opened on the index to be searched.
@@ -141,6 +142,7 @@ def measure(
         queries: typical ones; a length that none has is not measured.
         batches: queries that share one pass.
         seconds: to spend, more where the least runs take longer.
+        least: runs of each that count.
         seed: of the queries drawn.
         progress: show a bar; None on a terminal only.
 
@@ -165,7 +167,7 @@ def measure(
                 taken[level, batch, tokens].append(1000 * (time.perf_counter() - begun))
         rounds = number
         spent = time.perf_counter() - started
-        if rounds >= LEAST_RUNS and spent * (rounds + 2) / (rounds + 1) > seconds:
+        if rounds >= least and spent * (rounds + 2) / (rounds + 1) > seconds:
             break
     cells = tuple(
         Cell(

@@ -10,24 +10,25 @@ from elastic_ir.profile import default_levels, measure, monotone
 from elastic_ir.records import Query
 from elastic_ir.schedule import Ladder, Rung
 
-SECONDS = 5.0
-QUERIES = (
-    "what is this about", "how does it work", "read a file", "the best way to do it",
-    "a longer question of about a dozen words, as some people like to ask them",
-)  # fmt: skip
+SECONDS = 2.0
+QUERY = Query("0", "a question of about as many words as people ask")
+BATCH = 4
 
 
 def provisional(pipeline: Pipeline, slo_ms: float) -> Ladder:
-    """The idle level, shares of its depth budget, no reranking, and BM25, timed here for a few seconds.
+    """The idle level, shares of its depth budget, no reranking, and BM25, each timed here at least once.
 
-    Their quality is not known: it falls from 1 by equal steps, so that cheaper counts as worse.
+    Their quality is not known: it falls from 1 by equal steps, so that cheaper counts as worse. A batch counts as long
+    as its queries one by one; the scheduler learns what it really takes.
     """
     levels = default_levels(pipeline.level)
     if "bm25" in pipeline.parts.retrievers and pipeline.level.retriever != "bm25":
         levels.append(Level("bm25"))
-    queries = [Query(str(row), text) for row, text in enumerate(QUERIES)]
-    profile = measure(pipeline, levels, queries, batches=(1, 4), seconds=SECONDS, progress=False)
-    p50, p95 = (monotone(np.array([profile.times(level)[column] for level in levels])) / 1000 for column in (0, 1))
+    profile = measure(pipeline, levels, [QUERY], batches=(1,), seconds=SECONDS, least=1, progress=False)
+    sizes = np.arange(1, BATCH + 1)
+    p50, p95 = (
+        monotone(np.array([profile.times(level)[column] for level in levels]) * sizes) / 1000 for column in (0, 1)
+    )
     rungs = [
         Rung(level, 1 - row / len(levels), tuple(np.maximum.accumulate(np.maximum(slow, typical)).tolist()),
              tuple(np.maximum.accumulate(typical).tolist()))
