@@ -129,6 +129,32 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
                             own_vectors=True))  # fmt: skip
 
 
+def test_what_smaller_ones_have_to_themselves_learns_at_a_rate_of_its_own(
+    cross_encoder_folder: Path, lists: Path, tmp_path: Path
+) -> None:
+    small, full = "w0.50-d2", "w1.00-d4"
+    options: dict[str, Any] = {
+        "kind": "ranker", "streams": [], "lists": [{"path": str(lists)}], "depth_rule": "spaced", "steps": 1,
+        "own_vectors": True, "own_last": True, "sampling": {"strategy": "fixed", "subnets": [small]},
+        "learning_rate": 1e-9, "average": 0.0, "weight_decay": 0.0,
+    }  # fmt: skip
+    still = load_checkpoint(train(denser_recipe(cross_encoder_folder, lists, tmp_path / "still", **options)))
+    moved = load_checkpoint(
+        train(denser_recipe(cross_encoder_folder, lists, tmp_path / "moved", **options, own_learning_rate=1e-2))
+    )
+    far = {name for name, tensor in still.state.items() if (tensor - moved.state[name]).abs().max() > 1e-3}
+    scorer = ElasticScorer(moved.config)
+    assert far
+    assert far <= scorer.used_by(Subnet.parse(small)) - scorer.used_by(Subnet.parse(full))
+    weighted = []
+    for weight in (None, 0.0):
+        output = tmp_path / f"weight-{weight}"
+        train(denser_recipe(cross_encoder_folder, lists, output, **options, smaller={"hidden_loss": weight}))
+        weighted.append(json.loads((output / "log.jsonl").read_text())["losses"])
+    assert weighted[0][full] == weighted[1][full]
+    assert weighted[0][small] > weighted[1][small]
+
+
 def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
     code = (
         "import sys, os\nfrom elastic_ir.train import Recipe, train\n"
