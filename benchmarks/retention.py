@@ -120,7 +120,9 @@ def main() -> None:
         figures[name] |= other_models(name, arguments.teacher, arguments.runs)
         figures[name][STATIC] = token_table(name, denser, table)
     lines = "\n".join(table_lines(figures, bool(arguments.teacher)))
-    store("retention", "python benchmarks/retention.py --teacher TEACHER", {"figures": figures}, lines)
+    command = "python benchmarks/retention.py" + (" --teacher TEACHER" if arguments.teacher else "")
+    command += f" --only {' '.join(arguments.only)}" if arguments.only != list(COLLECTIONS) else ""
+    store("retention", command, {"figures": figures}, lines)
 
 
 if __name__ == "__main__":

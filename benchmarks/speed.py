@@ -84,6 +84,7 @@ def main() -> None:
         figures[f"{shape} {PLAIN}"] = {"time": seconds[PLAIN] / full, "ms": 1000 * seconds[PLAIN]}
         lines.append(f"| {PLAIN}, full, fp32 | | {seconds[PLAIN] / full:.3f} | | {1000 * seconds[PLAIN]:.1f} | |")
     command = f"python benchmarks/speed.py --threads {arguments.threads} --precision {arguments.precision}"
+    command += f" --model {arguments.model}" if arguments.model != parser.get_default("model") else ""
     store("speed", command, {"figures": figures}, "\n".join(lines).strip())
 
 
