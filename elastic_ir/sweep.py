@@ -249,33 +249,29 @@ def _reranked(
                 if plan not in plans.values():
                     plans[RerankLevel(width, count, budget)] = plan
     first = next(iter(retrieved))
-    wanted = [
-        (level, level._replace(rerank=rerank))
-        for level in retrieved
-        for rerank in plans
-        if level == first or pipeline.flops(level._replace(rerank=rerank)) <= most_flops
-    ]
-    runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for _, level in wanted}
+    wanted = {source._replace(rerank=rerank): (source, rerank) for source in retrieved for rerank in plans}
+    wanted = {level: w for level, w in wanted.items() if w[0] == first or pipeline.flops(level) <= most_flops}
+    runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for level in wanted}
     for query in track(queries, "scoring", disable=None if progress is None else not progress):
         asked = {}
-        for source, level in wanted:
-            rerank = level.rerank or RerankLevel(1.0, most, 1.0)
-            first_hits = retrieved[source][query.query_id][: rerank.candidates]
-            plan = ranker.plan(rerank.budget, len(first_hits), ranker.config.deepest(rerank.width))
-            extra = prior(first_hits, weight) or [0.0] * len(first_hits)
-            asked[level] = _Asked(first_hits, plan, np.array(extra, np.float32))
+        for level, (source, rerank) in wanted.items():
+            head, plan = retrieved[source][query.query_id][: rerank.candidates], plans[rerank]
+            if len(head) < rerank.candidates:
+                plan = ranker.plan(rerank.budget, len(head), ranker.config.deepest(rerank.width))
+            extra = prior(head, weight) or [0.0] * len(head)
+            asked[level] = _Asked(head, plan, np.array(extra, np.float32))
         scores = _scores(pipeline, ranker, query, [*asked.values()])
-        for source, level in wanted:
-            head, tail = asked[level].head, retrieved[source][query.query_id][len(asked[level].head) :]
-            order = asked[level].order(scores)
-            runs[level][query.query_id] = _ranked([*(head[row].doc_id for row in order), *(hit.doc_id for hit in tail)])
+        for level, one in asked.items():
+            tail = retrieved[wanted[level][0]][query.query_id][len(one.head) :]
+            best = [one.head[row].doc_id for row in one.order(scores)]
+            runs[level][query.query_id] = _ranked([*best, *(hit.doc_id for hit in tail)])
     yield from runs.items()
 
 
 class _Asked(NamedTuple):
     """The candidates of a query at one level, the plan that reranks them, and what is added to their scores."""
 
-    head: Sequence[Hit]
+    head: list[Hit]
     plan: Plan
     extra: NDArray[np.float32]
 

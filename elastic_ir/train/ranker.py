@@ -52,7 +52,7 @@ class RankerObjective:
             raise ConfigError("own_vectors, own_last, own_layers: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens
         self.data = Lists(recipe)
-        self._known: dict[str, list[int]] = {}
+        self._ids: dict[str, list[int]] = {}
         self.teacher = ElasticScorer(teacher.config)
         fill(self.teacher, teacher)
         self.teacher.requires_grad_(False)
@@ -93,19 +93,19 @@ class RankerObjective:
         lists = self.data.batch(step)
         size = min(len(item.candidates) for item in lists)
         queries = self.tokens.ids([item.query for item in lists], self.recipe.max_tokens // 2)
-        self._learn([text for item in lists for text in item.candidates[:size]])
+        self._tokenize([text for item in lists for text in item.candidates[:size]])
         pairs, firsts = [], []
         for item, query in zip(lists, queries, strict=True):
             room = self.recipe.max_tokens - len(query) - 3
             for candidate in item.candidates[:size]:
-                pairs.append(self.tokens.pair(query, self._known[candidate][:room]))
+                pairs.append(self.tokens.pair(query, self._ids[candidate][:room]))
                 firsts.append(len(query) + 2)
         return PairBatch(self.tokens.pad(pairs, firsts), (len(lists), size))
 
-    def _learn(self, candidates: list[str]) -> None:
+    def _tokenize(self, candidates: list[str]) -> None:
         """Keep the token ids of ``candidates``: many stand in several lists."""
-        new = [text for text in dict.fromkeys(candidates) if text not in self._known]
-        self._known |= zip(new, self.tokens.ids(new, self.recipe.max_tokens), strict=True)
+        new = [text for text in dict.fromkeys(candidates) if text not in self._ids]
+        self._ids |= zip(new, self.tokens.ids(new, self.recipe.max_tokens), strict=True)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the teacher to where it will compute."""
