@@ -13,6 +13,7 @@ from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
 if TYPE_CHECKING:
+    from elastic_ir.classify import ElasticClassifier
     from elastic_ir.client import Client
     from elastic_ir.dense import ElasticDenser
     from elastic_ir.pipeline import Pipeline
@@ -20,12 +21,22 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Client": "elastic_ir.client",
+    "ElasticClassifier": "elastic_ir.classify",
     "ElasticDenser": "elastic_ir.dense",
     "ElasticRanker": "elastic_ir.rerank",
     "Pipeline": "elastic_ir.pipeline",
 }
 
-__all__ = ["Client", "ElasticDenser", "ElasticRanker", "Level", "Pipeline", "Subnet", "__version__"]
+__all__ = [
+    "Client",
+    "ElasticClassifier",
+    "ElasticDenser",
+    "ElasticRanker",
+    "Level",
+    "Pipeline",
+    "Subnet",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

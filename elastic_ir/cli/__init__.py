@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elastic_ir.cli.evaluate import evaluate
+from elastic_ir.cli.glue import glue
 from elastic_ir.cli.load import load
 from elastic_ir.cli.options import (
     DatasetOption,
@@ -132,6 +133,7 @@ app.command()(sweep)
 app.command()(simulate)
 app.command()(serve)
 app.command()(load)
+app.command()(glue)
 app.add_typer(runs_app, name="runs")
 
 

@@ -166,11 +166,12 @@ def _load_huggingface(folder: Path) -> tuple[ElasticConfig, dict[str, Tensor]]:
     if not classifier:
         plain = BertModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
         return config, from_bert_state(config, plain.state_dict())
-    if found.num_labels != 1:
-        raise ModelError(f"{folder} classifies into {found.num_labels} labels; wanted a reranker with one score")
     state = BertForSequenceClassification.from_pretrained(folder, use_safetensors=True).state_dict()
     depth = config.num_layers
-    config = config.model_copy(update={"depth_rule": "prefix", "exits": (depth,)})
+    config = config.model_copy(update={"depth_rule": "prefix", "exits": (depth,), "outputs": found.num_labels})
+    if found.num_labels > 1:
+        labels = [str(found.id2label[number]) for number in range(found.num_labels)]
+        config = config.model_copy(update={"depth_rule": "spaced", "classifier": {"labels": labels}})
     result = {f"encoder.{name}": tensor for name, tensor in from_bert_state(config, state).items()}
     for ours, theirs in (("pooler", "bert.pooler.dense"), ("score", "classifier")):
         for kind in ("weight", "bias"):

@@ -15,7 +15,8 @@ class ElasticConfig(BaseModel):
 
     Attributes:
         depth_rule: ``spaced`` takes layers ceil(i N / depth), i = 1..depth; ``prefix`` the first ``depth``.
-        exits: depths that have a score head, ascending; empty for an encoder without one.
+        exits: depths that have a head, ascending; empty for an encoder without one.
+        outputs: numbers that a head gives: 1 for a ranker, or a regression; one a label for a classifier.
         own: subnets with normalisation and biases of their own, an encoder's only.
         own_layers: subnets whose layers are their own, as narrow as they are: what little weights the smallest has
             then serve no other.
@@ -24,6 +25,7 @@ class ElasticConfig(BaseModel):
         trained: subnets that training optimised; others are legal but may be poor.
         denser: pooling, prompts and the like, when the checkpoint is a denser.
         ranker: its settings, when the checkpoint is a ranker.
+        classifier: its settings, when the checkpoint is a classifier.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,12 +41,14 @@ class ElasticConfig(BaseModel):
     layer_norm_eps: float = 1e-12
     depth_rule: Literal["spaced", "prefix"] = "spaced"
     exits: tuple[int, ...] = ()
+    outputs: int = Field(default=1, gt=0)
     own: tuple[str, ...] = ()
     own_layers: tuple[str, ...] = ()
     own_last: bool = False
     trained: tuple[str, ...] = ()
     denser: dict[str, Any] | None = None
     ranker: dict[str, Any] | None = None
+    classifier: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _whole_heads(self) -> ElasticConfig:
@@ -89,8 +93,16 @@ class ElasticConfig(BaseModel):
             raise SubnetError(f"subnet {subnet} asks for {subnet.depth} layers; this model has {self.num_layers}")
         if self.exits and subnet.depth not in self.exits:
             known = ", ".join(map(str, self.exits))
-            raise SubnetError(f"subnet {subnet} stops after layer {subnet.depth}; this ranker has exits after {known}")
+            raise SubnetError(f"subnet {subnet} stops after layer {subnet.depth}; this model has exits after {known}")
         return subnet
+
+    @property
+    def plain(self) -> ElasticConfig:
+        """The shape of the full model alone, as an encoder: no heads, nothing that other subnets have to themselves."""
+        bare = {"exits": (), "outputs": 1, "own": (), "own_layers": (), "own_last": False, "trained": ()}
+        return self.model_copy(
+            update={**bare, "depth_rule": "spaced", "denser": None, "ranker": None, "classifier": None}
+        )
 
     def layers(self, depth: int) -> list[int]:
         """Zero-based stored layers that a sub-network of ``depth`` layers runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.model import ElasticLM
+from elastic_ir.elastic.scorer import ElasticScorer
 from elastic_ir.errors import ModelError
 from elastic_ir.subnet import Subnet
 
@@ -127,4 +129,29 @@ def extract(model: ElasticLM, subnet: Subnet | None = None) -> Any:
     subnet = model.config.resolve(subnet)
     plain = BertModel(bert_config(model.config, subnet), add_pooling_layer=False)
     plain.load_state_dict(to_bert_state(model, subnet), strict=False)
+    return plain.eval()
+
+
+def extract_classifier(model: ElasticScorer, subnet: Subnet | None, labels: Sequence[str] = ()) -> Any:
+    """A plain ``transformers.BertForSequenceClassification`` that computes ``subnet`` (None: full) of ``model``.
+
+    Raises:
+        SubnetError: if there is no exit at this depth.
+    """
+    from transformers import BertForSequenceClassification
+
+    subnet = model.config.resolve(subnet)
+    config = bert_config(model.config, subnet)
+    config.num_labels = model.config.outputs
+    config.problem_type = "regression" if model.config.outputs == 1 else "single_label_classification"
+    if len(labels) == model.config.outputs:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+    plain = BertForSequenceClassification(config)
+    state = {f"bert.{name}": tensor for name, tensor in to_bert_state(model.encoder, subnet).items()}
+    head = model.heads[str(subnet.depth)].state_dict()
+    for kind in ("weight", "bias"):
+        state[f"bert.pooler.dense.{kind}"] = head[f"pooler.{kind}"].float().clone()
+        state[f"classifier.{kind}"] = head[f"score.{kind}"].float().clone()
+    plain.load_state_dict(state, strict=False)
     return plain.eval()

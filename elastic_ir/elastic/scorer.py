@@ -1,4 +1,4 @@
-"""``ElasticScorer``: an elastic encoder with a small score head after each exit."""
+"""``ElasticScorer``: an elastic encoder with a small head after each exit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from elastic_ir.subnet import Subnet
 
 
 class ScoreHead(nn.Module):
-    """BERT's pooler and a linear score: ``[B, L, H]`` -> ``[B]``."""
+    """BERT's pooler and a linear layer: ``[B, L, H]`` -> ``[B]``, or ``[B, outputs]`` where there are several."""
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, outputs: int = 1) -> None:
         super().__init__()
         self.pooler = nn.Linear(hidden_size, hidden_size)
-        self.score = nn.Linear(hidden_size, 1)
+        self.score = nn.Linear(hidden_size, outputs)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Score of each sequence, from its first token."""
         logits: Tensor = self.score(torch.tanh(self.pooler(hidden[:, 0])))
-        return logits.squeeze(-1)
+        return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
 class ElasticScorer(nn.Module):
-    """Cross-encoder with exits: the first ``depth`` layers and that exit's head.
+    """Encoder with exits, each with a head: a ranker's cross-encoder (one output), or a classifier.
 
     Source: Cascade Transformer (arXiv:2005.02534), On Elastic Language Models (arXiv:2311.07204).
     """
@@ -35,10 +35,12 @@ class ElasticScorer(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ElasticLM(config)
-        self.heads = nn.ModuleDict({str(depth): ScoreHead(config.hidden_size) for depth in config.exits})
+        self.heads = nn.ModuleDict(
+            {str(depth): ScoreHead(config.hidden_size, config.outputs) for depth in config.exits}
+        )
 
     def forward(self, batch: TokenBatch, subnet: Subnet | None = None) -> Tensor:
-        """Raw scores ``[B]`` by ``subnet`` (None: full).
+        """Raw scores ``[B]``, or ``[B, outputs]``, by ``subnet`` (None: full).
 
         Raises:
             SubnetError: if there is no exit at this depth.

@@ -80,6 +80,8 @@ class ElasticRanker:
         checkpoint = load_checkpoint(name_or_path)
         if not checkpoint.config.exits:
             raise ModelError(f"{name_or_path} has no score head; wanted a reranker (a cross-encoder with one label)")
+        if checkpoint.config.outputs != 1 or checkpoint.config.classifier is not None:
+            raise ModelError(f"{name_or_path} is a classifier; wanted a reranker (a cross-encoder with one score)")
         model = ElasticScorer(checkpoint.config)
         fill(model, checkpoint)
         try:

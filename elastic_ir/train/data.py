@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from elastic_ir.datasets.lines import Line, read_lines
 from elastic_ir.elastic import Tokens
 from elastic_ir.errors import ConfigError, DatasetError
-from elastic_ir.train.recipe import ListSource, Recipe, TextSource, TextStream
+from elastic_ir.train.recipe import ExampleSource, ListSource, Recipe, TextSource, TextStream
 
 _PROMPT_TOKENS = 64
 _SORTED_TOGETHER = 16
@@ -23,6 +24,14 @@ class CandidateList(NamedTuple):
 
     query: str
     candidates: tuple[str, ...]
+
+
+class Example(NamedTuple):
+    """One sentence, or two, and the number of its label, or its number in a regression."""
+
+    first: str
+    second: str | None
+    label: float
 
 
 class TextPool:
@@ -59,18 +68,23 @@ class TextPool:
         return self._planned[1][position]
 
     def _plan(self, epoch: int) -> list[list[int]]:
-        random, size = Random(f"{self._seed}:{epoch}"), self.stream.batch
-        order = list(range(len(self._ids)))
-        random.shuffle(order)
-        batches = []
-        for first in range(0, len(order), size * _SORTED_TOGETHER):
-            window = sorted(order[first : first + size * _SORTED_TOGETHER], key=lambda row: len(self._ids[row]))
-            batches += [window[start : start + size] for start in range(0, len(window), size)]
-        full = [batch for batch in batches if len(batch) == size] or batches
-        for batch in full:
-            random.shuffle(batch)
-        random.shuffle(full)
-        return full
+        size = self.stream.batch
+        batches = batches_of_alike([len(ids) for ids in self._ids], size, Random(f"{self._seed}:{epoch}"))
+        return [batch for batch in batches if len(batch) == size] or batches
+
+
+def batches_of_alike(lengths: Sequence[int], size: int, random: Random) -> list[list[int]]:
+    """All rows in batches of ``size``, those of a batch alike in length, in random order; one may be smaller."""
+    order = list(range(len(lengths)))
+    random.shuffle(order)
+    batches = []
+    for first in range(0, len(order), size * _SORTED_TOGETHER):
+        window = sorted(order[first : first + size * _SORTED_TOGETHER], key=lambda row: lengths[row])
+        batches += [window[start : start + size] for start in range(0, len(window), size)]
+    for batch in batches:
+        random.shuffle(batch)
+    random.shuffle(batches)
+    return batches
 
 
 def _span(text: str, source: TextSource, random: Random) -> str:
@@ -138,6 +152,31 @@ def _read_lists(source: ListSource) -> Iterator[CandidateList]:
         if not isinstance(candidates, list) or len(candidates) < 2 or not all(isinstance(c, str) for c in candidates):
             line.fail("wanted `candidates`, a list of at least two texts")
         yield CandidateList(query, tuple(candidates))
+
+
+def read_examples(sources: Sequence[ExampleSource], labels: Sequence[str]) -> list[Example]:
+    """Labelled examples; ``labels`` in the order of their numbers, none for a regression.
+
+    Raises:
+        DatasetError: naming file and line.
+    """
+    found = []
+    for source in sources:
+        for line in _lines(source.path, source.limit):
+            row = line.record()
+            first, second, label = line.field(row, "sentence1"), row.get("sentence2"), row.get("label")
+            if second is not None and not isinstance(second, str):
+                line.fail("wanted `sentence2`, a text")
+            if isinstance(label, str) and label in labels:
+                label = labels.index(label)
+            if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+                line.fail(f"found label {label!r}; wanted a number or one of {list(labels)}")
+            if labels and label not in range(len(labels)):
+                line.fail(f"found label {label!r}; wanted one of 0..{len(labels) - 1} ({', '.join(labels)})")
+            found.append(Example(first, second, label))
+    if not found:
+        raise DatasetError("a recipe of kind classifier needs `examples:`, at least one file with a labelled text")
+    return found
 
 
 def _lines(path: str, limit: int | None) -> Iterator[Line]:

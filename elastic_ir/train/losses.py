@@ -41,6 +41,20 @@ def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(student, teacher, beta=2.0)
 
 
+def answer_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL of the softmax over labels, answers ``[B, labels]``, times the temperature squared; of a regression ``[B]``
+    the squared error."""
+    if student.dim() == 1:
+        return F.mse_loss(student, teacher)
+    return temperature**2 * list_loss(student, teacher, temperature)
+
+
+def label_loss(answers: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of answers ``[B, labels]`` to the numbers of the right ones ``[B]``; of a regression ``[B]`` the
+    squared error."""
+    return F.mse_loss(answers, labels) if answers.dim() == 1 else F.cross_entropy(answers, labels)
+
+
 def relation_loss(student: Tensor, teacher: Tensor, lengths: Tensor, heads: int) -> Tensor:
     """KL of token-to-token relations, mean over queries, keys and values, relation heads and tokens.
 

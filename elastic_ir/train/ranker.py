@@ -48,6 +48,8 @@ class RankerObjective:
         self._prefix = recipe.depth_rule == "prefix"
         if not teacher.config.exits:
             raise ConfigError(f"teacher {teacher.name} has no score head; wanted a reranker (cross-encoder)")
+        if teacher.config.outputs != 1:
+            raise ConfigError(f"teacher {teacher.name} is a classifier; wanted a reranker (cross-encoder)")
         if self._prefix and (recipe.own_vectors or recipe.own_last or recipe.own_layers):
             raise ConfigError("own_vectors, own_last, own_layers: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens

@@ -81,6 +81,16 @@ class ListSource(_Settings):
     limit: int | None = Field(default=None, gt=0)
 
 
+class ExampleSource(_Settings):
+    """Labelled examples for a classifier: JSONL lines ``{"sentence1": str, "sentence2": str, "label": label}``.
+
+    ``sentence2`` is left out where there is one sentence; a label is its number or name, or any number of a regression.
+    """
+
+    path: str
+    limit: int | None = Field(default=None, gt=0)
+
+
 class Sampling(_Settings):
     """Which subnets learn in a step.
 
@@ -112,15 +122,18 @@ class Recipe(_Settings):
     """One training run.
 
     Attributes:
-        kind: ``encoder`` (task-agnostic), ``denser`` or ``ranker``.
+        kind: ``encoder`` (task-agnostic), ``denser``, ``ranker`` or ``classifier``.
         teacher: checkpoint (bundled name, folder or hub id) that teaches.
         start: elastic checkpoint to go on from, its heads and neurons already in order; None starts from the teacher.
         output: folder of the run: state, log, curves and the finished checkpoint.
         teacher_cache: folder of the teacher's outputs, which runs may share; None keeps them in ``output``.
         streams: texts of an encoder or a denser.
         lists: a ranker's candidate lists.
-        batch: a ranker's candidate lists in a step.
-        max_tokens: tokens kept of each query-candidate pair of a ranker, special tokens included.
+        examples: a classifier's labelled texts.
+        labels: a classifier's, in the order of their numbers; empty for a regression.
+        first_layers: of an encoder as a classifier's teacher, keep the first ones only; None keeps all.
+        batch: a ranker's candidate lists, or a classifier's examples, in a step.
+        max_tokens: tokens kept of a ranker's query-candidate pair or a classifier's example, special tokens included.
         steps: steps in all; the learning rate rises over ``warmup``, holds, and falls to 0 over the last ``cooldown``.
         own_last: sub-networks of fewer layers end in a layer of their own (not with prefix exits).
         own_layers: subnets whose layers become their own, as narrow as they are (not with prefix exits).
@@ -129,12 +142,13 @@ class Recipe(_Settings):
             from what they must become, the shared ones near.
         keep: subnets that must compute what they do now: no parameter that they use is trained.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
-        temperature: of the softmax over similarities (denser) or a candidate list (ranker).
+        temperature: of the softmax over similarities (denser), a candidate list (ranker) or labels (classifier).
         bank: of a denser: teacher's vectors, drawn anew in each step, whose similarities to a text the student learns
             beside those of the batch; 0: those of the batch only.
         cosine_loss: weight of 1 - cosine to the teacher's vector in a denser's loss. Where a student cannot reach the
             vector it pulls it towards the mean of all, and the order of documents gets worse.
         hidden_loss: weight of the loss to the teacher's hidden states.
+        label_loss: of a classifier that has a fine-tuned teacher: weight of the loss to the labels themselves.
         smaller: weights of these two for all but the full model; what is not given is as for the full one.
         depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
         cascade: sub-networks of a ranker's steps before the last, cheapest first, kept in its checkpoint; None: the
@@ -148,7 +162,7 @@ class Recipe(_Settings):
         denser: settings of the student that differ from the teacher's, such as a shorter prompt.
     """
 
-    kind: Literal["encoder", "denser", "ranker"]
+    kind: Literal["encoder", "denser", "ranker", "classifier"]
     teacher: str
     start: str | None = None
     output: str
@@ -156,6 +170,9 @@ class Recipe(_Settings):
     name: str = ""
     streams: tuple[TextStream, ...] = ()
     lists: tuple[ListSource, ...] = ()
+    examples: tuple[ExampleSource, ...] = ()
+    labels: tuple[str, ...] = ()
+    first_layers: int | None = Field(default=None, gt=0)
     batch: int = Field(default=8, gt=0)
     max_tokens: int = Field(default=96, ge=8, le=512)
     steps: int = Field(gt=0)
@@ -168,6 +185,7 @@ class Recipe(_Settings):
     bank: int = Field(default=0, ge=0)
     cosine_loss: float = Field(default=10.0, ge=0)
     hidden_loss: float = Field(default=1.0, ge=0)
+    label_loss: float = Field(default=0.0, ge=0)
     smaller: LossWeights = LossWeights()
     own_last: bool = False
     own_layers: tuple[SubnetName, ...] = ()

@@ -52,6 +52,25 @@ def check_start(start: Checkpoint, teacher: Checkpoint) -> None:
         raise ConfigError(f"start {start.name} is {kinds[0]}, the teacher {kinds[1]}; wanted two of a kind")
 
 
+def full_only(source: Checkpoint, first_layers: int | None = None) -> Checkpoint:
+    """The full model of ``source`` alone, or its ``first_layers`` (None: all), without settings.
+
+    Its full head stays, but the config has no exits.
+
+    Raises:
+        ConfigError: if it has fewer layers.
+    """
+    config, count = source.config, first_layers or source.config.num_layers
+    if count > config.num_layers or (config.exits and count < config.num_layers):
+        raise ConfigError(f"first_layers {count}: {source.name} has {config.num_layers}, which a classifier needs all")
+    plain = config.plain.model_copy(update={"num_layers": count})
+    encoder = set(ElasticLM(plain).state_dict())
+    before = "encoder." if config.exits else ""
+    head = f"heads.{config.num_layers}."
+    state = {n: t for n, t in source.state.items() if n.removeprefix(before) in encoder or n.startswith(head)}
+    return source._replace(config=plain, state=state)
+
+
 def load_start(student: nn.Module, start: Checkpoint) -> list[str]:
     """Fill ``student`` with the weights of ``start``; gives the names of what subnets have of their own and it lacks.
 

@@ -17,6 +17,7 @@ from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
+from elastic_ir.train.classifier import ClassifierObjective
 from elastic_ir.train.curves import draw
 from elastic_ir.train.denser import DenserObjective
 from elastic_ir.train.ranker import RankerObjective
@@ -47,6 +48,7 @@ OBJECTIVES: dict[str, Callable[[Recipe, Checkpoint], Objective]] = {
     "encoder": RelationObjective,
     "denser": DenserObjective,
     "ranker": RankerObjective,
+    "classifier": ClassifierObjective,
 }
 
 Report = Callable[[int, dict[str, float]], None]

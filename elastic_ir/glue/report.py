@@ -1,0 +1,136 @@
+"""Table and picture of an experiment: score against FLOPs and latency for every model and size."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from elastic_ir.classify import ElasticClassifier
+from elastic_ir.glue.experiment import Experiment, Score
+from elastic_ir.subnet import Subnet
+
+MODELS = ("teacher", "elastic", "alone", "first layers", "untrained")
+TIMED = 30
+
+
+class Row(NamedTuple):
+    """One model at one size: points (0 to 100) by task, mean and deviation over the seeds, and their mean.
+
+    ``deviation`` is that of the mean over the tasks, from seed to seed; None of one seed. ``ms`` are milliseconds of
+    one example alone, None where it was not timed.
+    """
+
+    model: str
+    subnet: str
+    points: Mapping[str, tuple[float, float | None]]
+    flops: float
+    ms: float | None = None
+
+    def mean(self, tasks: Sequence[str]) -> float | None:
+        """Mean over ``tasks``; None where one is missing."""
+        if not all(task in self.points for task in tasks):
+            return None
+        return statistics.fmean(self.points[task][0] for task in tasks)
+
+
+def rows(scores: Sequence[Score], ms: Mapping[str, float]) -> list[Row]:
+    """Rows of the table, dearest first within each model; ``ms`` by subnet."""
+    found: dict[tuple[str, str], dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    for score in scores:
+        found[score.model, score.subnet][score.task].append(score)
+    table = []
+    for (model, subnet), tasks in found.items():
+        points = {}
+        for task, seeds in tasks.items():
+            values = [100 * one.score for one in seeds]
+            points[task] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+        flops = statistics.fmean(one.flops for seeds in tasks.values() for one in seeds)
+        table.append(Row(model, subnet, points, flops, ms.get(subnet)))
+    return sorted(table, key=lambda row: (MODELS.index(row.model), -row.flops, row.subnet))
+
+
+def time_subnets(folder: Path, subnets: Sequence[str]) -> dict[str, float]:
+    """Milliseconds of one sentence of middling length by each subnet of the classifier in ``folder``: the median."""
+    classifier, found = ElasticClassifier.from_pretrained(folder), {}
+    text = "The figures of the second quarter were better than most people had thought in the spring."
+    for subnet in map(Subnet.parse, subnets):
+        took = []
+        for _ in range(TIMED):
+            begun = time.perf_counter()
+            classifier.logits([text], None, subnet, precision="auto")
+            took.append(1000 * (time.perf_counter() - begun))
+        found[str(subnet)] = statistics.median(took[5:])
+    return found
+
+
+def write_report(experiment: Experiment, folder: Path) -> Path:
+    """Write ``glue.md`` and ``glue.png`` into ``folder``; gives the path of the table."""
+    scores = experiment.scores
+    tasks = [task for task in experiment.settings.tasks if any(score.task == task for score in scores)]
+    trained = sorted({score.subnet for score in scores if score.model == "elastic"})
+    ready = experiment.output / tasks[0] / "seed-0" / "elastic" / "checkpoint" if tasks else None
+    ms = time_subnets(ready, trained) if ready is not None and ready.is_dir() else {}
+    table = rows(scores, ms)
+    path = folder / "glue.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(_markdown(table, tasks, experiment), "utf-8")
+    _draw(table, tasks, folder / "glue.png")
+    return path
+
+
+def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment) -> str:
+    full = next((row.mean(tasks) for row in table if (row.model, row.subnet[:5]) == ("elastic", "w1.00")), None)
+    lines = [
+        f"Started from `{experiment.settings.model}`; points are the mean of a task's official measures, times 100.\n",
+        f"| model | subnet | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
+        f"|---|---|{'---|' * len(tasks)}---|---|---|---|",
+    ]
+    for row in table:
+        mean = row.mean(tasks)
+        cells = [_points(row.points.get(task)) for task in tasks]
+        share = f"{mean / full:.3f}" if mean is not None and full else "-"
+        shown = "-" if mean is None else f"{mean:.1f}"
+        ms = "-" if row.ms is None else f"{row.ms:.1f}"
+        lines.append(
+            f"| {row.model} | {row.subnet} | {' | '.join(cells)} | {shown} | {share} | {row.flops / 1e6:.0f} | {ms} |"
+        )
+    ran = {task: len({score.seed for score in experiment.scores if score.task == task}) for task in tasks}
+    lines += ["", "| task | |", "|---|---|"]
+    lines += [f"| {task} | {count} seeds |" for task, count in ran.items()]
+    lines += [f"| {task} | skipped: {reason} |" for task, reason in experiment.skipped.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _points(found: tuple[float, float | None] | None) -> str:
+    if found is None:
+        return "-"
+    mean, deviation = found
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    prices: list[tuple[str, Callable[[Row], float | None]]] = [
+        ("MFLOPs of an example", lambda row: row.flops / 1e6),
+        ("milliseconds of an example alone", lambda row: row.ms),
+    ]
+    for axis, (name, price) in zip(axes, prices, strict=True):
+        for model in MODELS:
+            found = [(price(row), row.mean(tasks)) for row in table if row.model == model]
+            whole = sorted((x, y) for x, y in found if x is not None and y is not None)
+            if whole:
+                axis.plot(*zip(*whole, strict=True), marker="o", label=model)
+        axis.set(xlabel=name, xscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set(ylabel=f"points, mean of {', '.join(tasks)}")
+    axes[0].legend()
+    part = picture.with_suffix(".part")
+    figure.savefig(part, format="png", dpi=110)
+    part.replace(picture)

@@ -1,0 +1,141 @@
+"""The classifier's objective: fine-tuning on labels, then every sub-network answers as the fine-tuned teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from elastic_ir.classify.classifier import ClassifierSettings, sequences_of
+from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch
+from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.importance import measure, reorder
+from elastic_ir.errors import ConfigError
+from elastic_ir.subnet import Subnet
+from elastic_ir.train.data import batches_of_alike, read_examples
+from elastic_ir.train.losses import answer_loss, label_loss
+from elastic_ir.train.recipe import Recipe
+from elastic_ir.train.sampling import subnets
+from elastic_ir.train.student import full_only, hidden_states, last, load_start, start_own, states_loss, with_own
+
+
+class LabelledBatch(NamedTuple):
+    """Texts or pairs, and their labels ``[B]``: int64 numbers of labels, or float32 of a regression."""
+
+    tokens: TokenBatch
+    labels: Tensor
+
+
+class ClassifierObjective:
+    """Of a plain encoder as teacher: the label loss of the full model, which gets a new head.
+
+    Of a fine-tuned classifier: KL to its answers (squared error of a regression), its hidden states, and the labels.
+
+    Source: DynaBERT (arXiv:2004.04037), On Elastic Language Models (arXiv:2311.07204).
+    """
+
+    def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
+        if recipe.start is not None:
+            raise ConfigError("`start:` is for densers and rankers; a classifier starts from its teacher")
+        self.recipe, self.tokens = recipe, teacher.tokens
+        self._outputs = max(1, len(recipe.labels))
+        self._taught = bool(teacher.config.exits)
+        if self._taught and teacher.config.outputs != self._outputs:
+            raise ConfigError(
+                f"teacher {teacher.name} has {teacher.config.outputs} outputs, the recipe {len(recipe.labels)} labels; "
+                "wanted a teacher fine-tuned on the same task"
+            )
+        source = full_only(teacher, recipe.first_layers)
+        full, named = source.config.full, subnets(recipe.sampling, source.config)
+        if not self._taught and named != [full]:
+            raise ConfigError(
+                f"teacher {teacher.name} is an encoder, from which the full model is fine-tuned first; wanted "
+                f"`sampling: {{strategy: fixed, subnets: [{full}]}}`, or a fine-tuned classifier as teacher"
+            )
+        examples = read_examples(recipe.examples, recipe.labels)
+        second = [one.second for one in examples]
+        pairs = [text or "" for text in second] if any(text is not None for text in second) else None
+        self._sequences, self._firsts = sequences_of(
+            self.tokens, [one.first for one in examples], pairs, min(recipe.max_tokens, source.config.max_positions)
+        )
+        kind = torch.int64 if recipe.labels else torch.float32
+        self._labels = torch.tensor([one.label for one in examples]).to(kind)
+        self._planned: tuple[int, list[list[int]]] = -1, []
+        settings = ClassifierSettings(labels=recipe.labels, max_length=recipe.max_tokens).model_dump()
+        shape = {"outputs": self._outputs, "classifier": settings, "exits": (full.depth,)}
+        whole = source.config.model_copy(update=shape)
+        config = whole.model_copy(update={"exits": tuple(sorted({subnet.depth for subnet in named}))})
+        self.student, self._teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
+        state = source.state if self._taught else {f"encoder.{name}": t for name, t in source.state.items()}
+        state = state | self._heads(state, config)
+        self._missing = load_start(self.student, source._replace(state=state))
+        self._teacher.load_state_dict(state, strict=False)
+        self._teacher.requires_grad_(False)
+
+    def _heads(self, state: dict[str, Tensor], config: ElasticConfig) -> dict[str, Tensor]:
+        """A head for every exit: copies of the teacher's, or new."""
+        full, size = config.num_layers, config.hidden_size
+        random = torch.Generator().manual_seed(self.recipe.seed)
+        new = {
+            "pooler.weight": 0.02 * torch.randn(size, size, generator=random), "pooler.bias": torch.zeros(size),
+            "score.weight": 0.02 * torch.randn(self._outputs, size, generator=random),
+            "score.bias": torch.zeros(self._outputs),
+        }  # fmt: skip
+        return {
+            f"heads.{depth}.{part}": state.get(f"heads.{full}.{part}", tensor).clone()
+            for depth in config.exits
+            for part, tensor in new.items()
+        }
+
+    def prepare(self) -> None:
+        """Sort the heads and neurons of a taught student by their influence on the likeliest answer."""
+        if self._taught:
+            head = self.student.heads[str(self.student.config.num_layers)]
+            batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
+            reorder(
+                self.student.encoder,
+                measure(self.student.encoder, batches, [lambda hidden: _likeliest(head(hidden))] * len(batches)),
+            )
+        start_own(self.student.encoder, self._missing)
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the teacher to where it will compute."""
+        self._teacher.to(device, dtype)
+
+    def batch(self, step: int) -> LabelledBatch:
+        """The examples of ``step``: alike in length, each used once before any is used again."""
+        size, lengths = self.recipe.batch, [len(sequence) for sequence in self._sequences]
+        epoch, position = divmod(step, -(-len(lengths) // size))
+        if epoch != self._planned[0]:
+            self._planned = epoch, batches_of_alike(lengths, size, Random(f"{self.recipe.seed}:{epoch}"))
+        rows = self._planned[1][position]
+        tokens = self.tokens.pad([self._sequences[row] for row in rows], [self._firsts[row] for row in rows])
+        return LabelledBatch(tokens, self._labels[rows])
+
+    def losses(self, batch: LabelledBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
+        """The loss of each subnet, largest first."""
+        recipe, tokens, full = self.recipe, batch.tokens, self.student.config.full
+        if not self._taught:
+            yield full, label_loss(self.student(tokens, full).float(), batch.labels)
+            return
+        with torch.no_grad():
+            wanted = hidden_states(self._teacher.encoder, tokens, full, read=1)
+            answers = self._teacher.heads[str(full.depth)](last(wanted).to(self._teacher.encoder.dtype)).float()
+        for subnet in subnets:
+            states = hidden_states(self.student.encoder, tokens, subnet, read=1)
+            found = self.student.heads[str(subnet.depth)](last(states)).float()
+            loss = answer_loss(found, answers, recipe.temperature)
+            if recipe.label_loss:
+                loss = loss + recipe.label_loss * label_loss(found, batch.labels)
+            smaller = recipe.smaller.hidden_loss
+            weight = recipe.hidden_loss if subnet == full or smaller is None else smaller
+            if weight:
+                loss = loss + weight * states_loss(states, wanted, tokens.lengths)
+            yield subnet, loss
+
+
+def _likeliest(answers: Tensor) -> Tensor:
+    return answers if answers.dim() == 1 else answers.amax(-1)

@@ -1,0 +1,102 @@
+"""GLUE: files, measures, what is trained and measured once, the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from elastic_ir.cli import app
+from elastic_ir.errors import DatasetError
+from elastic_ir.glue import TASKS, Experiment, Settings, write_report
+from elastic_ir.glue import experiment as experiment_module
+from elastic_ir.glue.tasks import files_of
+
+SENTENCES = [("the cat sat", 1), ("a dog ran", 0), ("the bird flew in the sky", 1), ("a fish swam", 0)]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """CoLA of four sentences, STS-B of three pairs, MNLI with two splits to be measured on."""
+    folder = tmp_path / "glue"
+    sentences = [{"sentence1": text, "label": label} for text, label in SENTENCES]
+    pairs = [{"sentence1": text, "sentence2": "a cat", "label": 5.0 - 2 * i} for i, (text, _) in enumerate(SENTENCES)]
+    three = [{"sentence1": text, "sentence2": "a cat", "label": i % 3} for i, (text, _) in enumerate(SENTENCES)]
+    for path, rows in {
+        "cola/train": sentences, "cola/dev": sentences, "stsb/train": pairs, "stsb/test": pairs,
+        "mnli/train": three, "mnli/dev_matched": three, "mnli/dev_mismatched": three[:2],
+    }.items():  # fmt: skip
+        file = folder / f"{path}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_each_model_is_trained_and_measured_once(
+    bert_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        model=str(bert_folder), tasks=("cola", "stsb", "rte"), data=data, seeds=2, baselines=True,
+        subnets=("w1.00-d2", "w0.50-d2"),
+    )  # fmt: skip
+    shown: list[tuple[str, int, int]] = []
+    experiment = Experiment(settings, tmp_path / "out")
+    scores = experiment.run(lambda *step: shown.append(step))
+    assert list(experiment.skipped) == ["rte"]
+    assert "rte has no train.jsonl" in experiment.skipped["rte"]
+    wanted = {("teacher", "w1.00-d4"), ("elastic", "w1.00-d4"), ("first layers", "w1.00-d2")}
+    wanted |= {(model, s) for model in ("elastic", "untrained", "alone") for s in ("w1.00-d2", "w0.50-d2")}
+    for task in ("cola", "stsb"):
+        for seed in (0, 1):
+            assert {(s.model, s.subnet) for s in scores if (s.task, s.seed) == (task, seed)} == wanted
+    assert ("cola seed 0 teacher", 1, 1) in shown
+    flops = {score.subnet: score.flops for score in scores if score.task == "cola" and score.model == "elastic"}
+    assert flops["w1.00-d4"] > flops["w1.00-d2"] > flops["w0.50-d2"]
+    assert not list((tmp_path / "out").rglob("state.safetensors"))
+
+    def never(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(experiment_module, "train", never)
+    again = Experiment(settings, tmp_path / "out")
+    assert again.run() == scores
+    report = write_report(again, tmp_path / "out").read_text()
+    assert report.count("| elastic |") == 3
+    assert " ± " in report
+    assert "| rte | skipped: " in report
+    assert (tmp_path / "out" / "glue.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_both_splits_of_mnli_count(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    assert [path.stem for path in files_of("mnli", data, tmp_path).measured] == ["dev_matched", "dev_mismatched"]
+    options = ["--data", str(data), "--model", str(bert_folder), "--subnets", "w0.50-d2", "--strategy", "sandwich"]
+    out = ["--output", str(tmp_path / "out"), "--report"]
+    result = CliRunner().invoke(app, ["glue", "--task", "mnli", *options, *out])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("mnli  seed 0") == 3
+    assert "report:" in result.output
+
+
+def test_unknown_tasks_and_missing_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["glue", "--task", "nope"])
+    assert result.exit_code != 0
+    assert "task 'nope' is unknown" in str(result.exception) + result.output
+    with pytest.raises(DatasetError, match="no task has data"):
+        Experiment(Settings(tasks=("rte",), data=data), tmp_path / "out").run()
+    with pytest.raises(DatasetError, match="the hub did not give"):
+        files_of("rte", None, tmp_path)
+
+
+def test_the_official_measures() -> None:
+    wanted = np.array([1, 1, 0, 0, 1])
+    outputs = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert TASKS["mrpc"].score(outputs, wanted) == pytest.approx({"accuracy": 0.6, "f1": 2 / 3})
+    assert TASKS["cola"].score(outputs, wanted) == pytest.approx({"matthews": 1 / 6})
+    found = TASKS["stsb"].score(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 5.0]))
+    assert found["spearman"] == pytest.approx(1.0)
+    assert 0.9 < found["pearson"] < 1
+    assert TASKS["stsb"].score(np.ones(3), np.arange(3.0)) == {"pearson": 0.0, "spearman": 0.0}
