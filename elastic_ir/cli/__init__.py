@@ -69,6 +69,10 @@ def index(
     depth: Annotated[int | None, typer.Option(help="Layers of the document subnet; default all.")] = None,
     factory: Annotated[str | None, typer.Option(help="FAISS factory: Flat, IVF256,Flat, HNSW32, ...")] = None,
     spec: Annotated[Path | None, typer.Option(help="YAML with any of these; options given here win.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it takes: hours, disk, memory.")] = False,
+    documents: Annotated[
+        int | None, typer.Option(min=1, help="For --dry-run: how many there are, where the dataset does not say.")
+    ] = None,
 ) -> None:
     """Build an index, dense and BM25; a killed build continues where it stopped.
 
@@ -90,7 +94,14 @@ def index(
         chosen = Subnet(wanted.width, denser.config.num_layers if wanted.depth is None else wanted.depth)
         settings |= {"document_subnet": str(denser.config.resolve(chosen))}
     config = checked(DenserConfig, settings, "index options")
-    generation = build(load(wanted.dataset, wanted.split), output, denser, config)
+    source = load(wanted.dataset, wanted.split)
+    if dry_run:
+        from elastic_ir.buildplan import plan_build
+
+        for line in plan_build(source, output, denser, config, documents=documents).lines():
+            say(line)
+        return
+    generation = build(source, output, denser, config)
     manifest = generation.manifest
     size = f"{manifest.documents:,} documents, {manifest.size_bytes / 1e6:.1f} MB"
     say(f"{output}: generation {generation.number}, {size}")

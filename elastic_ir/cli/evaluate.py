@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from elastic_ir.cli.options import SplitOption, say
 from elastic_ir.errors import ElasticIRError, InputError
+
+if TYPE_CHECKING:
+    from elastic_ir.datasets import Dataset
+    from elastic_ir.records import Qrels, Run
+
+MEASURES = ("ndcg@10", "mrr@10", "recall@100", "map")
 
 
 def evaluate(
@@ -32,12 +38,13 @@ def evaluate(
     split: SplitOption = None,
     qrels: Annotated[Path | None, typer.Option(help="TREC or BEIR qrels instead of a dataset.")] = None,
     metrics: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Comma-separated measures as ranx, trec_eval or ir_measures spell them, e.g. "
-            "'ndcg@10,recip_rank,AP(rel=2),Judged@10'."
+            "'ndcg@10,recip_rank,AP(rel=2),Judged@10'. Default: ndcg@10,mrr@10,recall@100,map; with --answers "
+            "hit_rate@1, @5, @20 and @100."
         ),
-    ] = "ndcg@10,mrr@10,recall@100,map",
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="Loss that still counts as no worse in the test of non-inferiority, e.g. 0.02.")
     ] = 0.01,
@@ -47,6 +54,14 @@ def evaluate(
             "--cross-check",
             help="Compute every figure again with trec_eval; a difference above 1e-10 is an error, e.g. "
             "--qrels q.txt run.trec --cross-check. Needs pytrec-eval-terrier.",
+        ),
+    ] = False,
+    answers: Annotated[
+        bool,
+        typer.Option(
+            "--answers",
+            help="Judge by answer string instead: a passage is right when it holds one, normalised as DPR "
+            "does, and hit_rate@k is top-k accuracy. E.g. -d dpr-w100/natural-questions/dev run.trec --answers.",
         ),
     ] = False,
     engine: Annotated[
@@ -64,10 +79,13 @@ def evaluate(
     from elastic_ir.evaluate import Evaluations, Section, read_metadata, read_qrels, read_run, write_report
     from elastic_ir.evaluate import cross_check as check_figures
     from elastic_ir.evaluate import evaluate as evaluate_runs
+    from elastic_ir.evaluate.answers import ANSWER_MEASURES
     from elastic_ir.evaluate.datasets import PLACEHOLDER, label_of, runs_of
     from elastic_ir.evaluate.files import replacing
     from elastic_ir.terminal import show_evaluations
 
+    if answers and qrels is not None:
+        raise InputError("--answers needs --dataset, whose questions and passages it reads; --qrels FILE has neither")
     if (qrels is None) == (not dataset):
         raise InputError("wanted exactly one of --dataset D (once or more) and --qrels FILE")
     if qrels is not None and any(PLACEHOLDER in str(path) for path in runs):
@@ -77,12 +95,16 @@ def evaluate(
         raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
     sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
     labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
-    measures = [name for name in _split_measures(metrics) if name]
+    default = ANSWER_MEASURES if answers else MEASURES
+    measures = list(default) if metrics is None else [name for name in _split_measures(metrics) if name]
     sections = []
     for label, paths in runs_of(runs, labels).items():
         source = sources.get(label)
-        judged = source.qrels() if source else read_qrels(str(qrels))
         read = {name: read_run(path) for name, path in paths.items()}
+        if source is not None:
+            judged = _by_answer(source, read) if answers else source.qrels()
+        else:
+            judged = read_qrels(str(qrels))
         result = evaluate_runs(judged, read, measures, margin=margin, engine_name=_engine(engine))
         if cross_check:
             checked = check_figures(result, judged, read)
@@ -98,6 +120,15 @@ def evaluate(
     if report is not None:
         write_report(sections, report)
     show_evaluations(results)
+
+
+def _by_answer(source: Dataset, runs: dict[str, Run]) -> Qrels:
+    """Judgments of runs over a dataset whose questions come with answers."""
+    from elastic_ir.evaluate.answers import answer_qrels, wanted_documents
+
+    answers = source.answers()
+    contents = source.contents_of(wanted_documents(runs.values(), answers))
+    return answer_qrels(answers, contents, runs.values())
 
 
 def _metadata(read: Any, path: Path) -> dict[str, Any] | None:

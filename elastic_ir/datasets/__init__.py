@@ -12,7 +12,7 @@ from elastic_ir.datasets.lines import read_queries, stream_queries
 from elastic_ir.datasets.pydocs import KnownItems, Pydocs
 from elastic_ir.datasets.qrels import read_qrels
 
-__all__ = ["Dataset", "load", "read_qrels", "read_queries", "stream_queries"]
+__all__ = ["BeirFolder", "Dataset", "load", "read_qrels", "read_queries", "stream_queries"]
 
 EMBEDDED: dict[str, Callable[[str], Dataset]] = {
     "pydocs": Pydocs,

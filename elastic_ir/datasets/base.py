@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from elastic_ir.errors import DatasetError
 from elastic_ir.records import Document, Qrels, Query
@@ -54,6 +54,18 @@ class Dataset(ABC):
             DatasetError: if there are none, or one cannot be used.
         """
         raise DatasetError(f"dataset {self.name!r} has no relevance judgments; wanted a dataset or split with qrels")
+
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """query_id -> strings, any of which answers it, where the queries are questions that come with answers.
+
+        Raises:
+            DatasetError: if there are none, or one cannot be used.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no answers; wanted a question answering dataset")
+
+    def contents_of(self, doc_ids: Collection[str]) -> dict[str, str]:
+        """doc_id -> title and text, of those of ``doc_ids`` that there are."""
+        return {d.doc_id: d.contents for d in self.documents() if d.doc_id in doc_ids}
 
 
 def key_of(name: str) -> str:

@@ -94,6 +94,22 @@ class BeirFolder(Dataset):
             raise DatasetError(f"{self.name} has no split {self._split!r}{nearest(self._split, splits)}")
         return read_qrels(splits[self._split])
 
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """From the field ``answers``, a list of strings, of the lines of ``queries.jsonl``."""
+        path, wanted = self._find("queries.jsonl"), {query.query_id for query in self.queries()}
+        found: dict[str, tuple[str, ...]] = {}
+        for line in read_lines(path):
+            row = line.record()
+            query_id, answers = line.field(row, "_id"), row.get("answers")
+            if query_id not in wanted or answers is None:
+                continue
+            if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+                line.fail("wanted `answers`, a list of strings")
+            found[query_id] = tuple(answers)
+        if not found:
+            raise DatasetError(f"{path} has no answers; wanted a field `answers`, a list of strings, in its lines")
+        return found
+
     def _find(self, name: str) -> Path:
         for path in (self._path / name, self._path / f"{name}.gz"):
             if path.is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -86,6 +86,26 @@ class IRDataset(Dataset):
                 grades = qrels.setdefault(row.query_id, {})
                 grades[row.doc_id] = max(int(row.relevance), grades.get(row.doc_id, int(row.relevance)))
         return qrels
+
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """The answers of its queries (``dpr-w100/*``), or the short ones of its judgments (``natural-questions/*``)."""
+        self._require("queries", "queries")
+        found: dict[str, tuple[str, ...]] = {}
+        with self._reading("answers"):
+            for row in self._data.queries_iter():
+                if getattr(row, "answers", None):
+                    found[row.query_id] = tuple(map(str, row.answers))
+            if not found and self._data.has("qrels"):
+                for row in self._data.qrels_iter():
+                    if getattr(row, "short_answers", None):
+                        found[row.query_id] = (*found.get(row.query_id, ()), *map(str, row.short_answers))
+        return found or super().answers()
+
+    def contents_of(self, doc_ids: Collection[str]) -> dict[str, str]:
+        self._require("docs", "documents")
+        with self._reading("documents"):
+            rows = self._data.docs_store().get_many(doc_ids).values()
+            return {document.doc_id: document.contents for document in map(_document, rows)}
 
     def _require(self, kind: str, words: str) -> None:
         if not self._data.has(kind):

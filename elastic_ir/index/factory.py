@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ EF_SEARCH = 64
 NPROBE_SHARE = 8
 POINTS_PER_CENTROID = (39, 256)
 """FAISS asks for the first number of training points and uses no more than the second."""
+MOST_TRAINED = 500_000
 
 
 def load_faiss() -> Any:
@@ -90,6 +92,32 @@ def check_training(index: Any, factory: str, count: int) -> None:
         )
 
 
+FLAT_UP_TO, PLAIN_UP_TO = 100_000, 2_000_000
+"""Documents up to which all are compared, and up to which whole vectors are kept."""
+
+
+def suggested(count: int, dimension: int) -> str:
+    """A factory that suits ``count`` documents: all compared, then lists of whole vectors, then of compressed ones.
+
+    There are about four times the root of ``count`` lists, a power of two; codes take a quarter of a byte a component,
+    a sixteenth of the vectors.
+    """
+    if count <= FLAT_UP_TO:
+        return "Flat"
+    lists = 2 ** round(math.log2(4 * math.sqrt(count)))
+    return f"IVF{lists},Flat" if count <= PLAIN_UP_TO else f"IVF{lists},PQ{dimension // 4}"
+
+
+def bytes_of(factory: str, dimension: int, count: int) -> int:
+    """Bytes of a finished index of ``count`` vectors, on disk and in memory; codebooks and list heads left out.
+
+    Raises:
+        ConfigError: if FAISS cannot make it.
+    """
+    index = make_index(factory, dimension)  # kept, as what FAISS gives of its parts does not own them
+    return _bytes_each(index) * count
+
+
 def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> None:
     """Train a FAISS index, fill it with ``chunks`` and write it: the same chunks and seed give the same bytes.
 
@@ -102,7 +130,7 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
     with one_thread():
         try:
             if not index.is_trained:
-                index.train(chunks.sample(POINTS_PER_CENTROID[1] * max(256, _centroids(index)), seed))
+                index.train(chunks.sample(_training_points(index), seed))
             for vectors in chunks:
                 index.add(vectors)
         except RuntimeError as exc:
@@ -130,6 +158,12 @@ def _clusterings(part: Any) -> list[Any]:
     return [holder.cp for holder in holders if hasattr(holder, "cp")]
 
 
+def _training_points(index: Any) -> int:
+    """Vectors to train on: what FAISS can use, or ``MOST_TRAINED`` where the least that it asks for is fewer."""
+    least, most = (points * max(256, _centroids(index)) for points in POINTS_PER_CENTROID)
+    return max(least, min(most, MOST_TRAINED))
+
+
 def _centroids(index: Any) -> int:
     """The most centroids that one k-means inside ``index`` looks for; 0 without k-means."""
     parts = list(_parts(index))
@@ -137,6 +171,21 @@ def _centroids(index: Any) -> int:
     codes = [part.pq.ksub for part in parts if hasattr(part, "pq")]
     rotations = [256 for part in parts if _learns_rotation(part)]  # by k-means of its own
     return int(max([0, *lists, *codes, *rotations]))
+
+
+def _bytes_each(index: Any) -> int:
+    """What one vector takes: its code, its number in a list, its neighbours in a graph."""
+    faiss = load_faiss()
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return _bytes_each(index.index)
+    if isinstance(index, faiss.IndexRefine):
+        return _bytes_each(index.base_index) + _bytes_each(index.refine_index)
+    if isinstance(index, faiss.IndexIVF):
+        return int(index.code_size) + 8
+    if hasattr(index, "hnsw"):
+        return _bytes_each(index.storage) + 4 * int(index.hnsw.nb_neighbors(0)) + 12
+    return int(index.sa_code_size())
 
 
 def _learns_rotation(part: Any) -> bool:
