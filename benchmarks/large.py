@@ -47,7 +47,7 @@ def write_folder(folder: Path, count: int) -> list[str]:
 
 
 def build(folder: Path, output: Path, subnet: Subnet, kill_at: float | None = None) -> tuple[float, float]:
-    """Run the command, killed after ``kill_at`` seconds; gives seconds, and peak resident bytes, its child's with it."""
+    """Run the command, killed after ``kill_at`` seconds; gives seconds, and peak resident bytes with its child's."""
     command = [
         sys.executable, "-m", "elastic_ir.cli", "index", "--dataset", str(folder), "--output", str(output),
         "--width", str(subnet.width), "--depth", str(subnet.depth),

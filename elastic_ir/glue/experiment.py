@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from elastic_ir.classify import ClassifierSettings, ElasticClassifier
 from elastic_ir.elastic import load_checkpoint
-from elastic_ir.errors import DatasetError
+from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.glue.tasks import TASKS, Files, Task, files_of
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, train
@@ -25,7 +25,8 @@ SUBNETS = ("w1.00-d6", "w0.50-d6", "w1.00-d2", "w0.25-d2")
 ALONE = 2
 """Subnets, the largest after the full one, that are also distilled each on its own."""
 BATCH, MAX_TOKENS = 32, 128
-SCORES = "scores.jsonl"
+SCORES, SETTINGS = "scores.jsonl", "settings.json"
+_MAY_CHANGE = {"tasks", "data", "seeds", "baselines"}
 
 Progress = Callable[[str, int, int], None]
 """Called after each step with what is trained, the steps done and all."""
@@ -88,12 +89,23 @@ class Experiment:
     Args:
         settings: what is wanted.
         output: folder of runs and scores; a killed run continues.
+
+    Raises:
+        ConfigError: if the folder holds runs of other settings.
     """
 
     def __init__(self, settings: Settings, output: Path) -> None:
         self.settings, self.output = settings, output
         self.skipped: dict[str, str] = {}
         self.scores = _read(output / SCORES)
+        mine = settings.model_dump_json(exclude=_MAY_CHANGE)
+        kept = output / SETTINGS
+        if kept.is_file() and kept.read_text("utf-8") != mine:
+            raise ConfigError(
+                f"{output} holds runs of other settings ({kept.read_text('utf-8')}); choose another --output"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        kept.write_text(mine, "utf-8")
 
     def run(self, progress: Progress | None = None) -> list[Score]:
         """Do it; tasks without data are left out and named in ``skipped``.
@@ -137,7 +149,6 @@ class Experiment:
         for subnet in missing:
             score = Score(made.name, made.seed, model, str(subnet), *made.measure(classifier, subnet))
             self.scores.append(score)
-            self.output.mkdir(parents=True, exist_ok=True)
             with (self.output / SCORES).open("a", encoding="utf-8") as out:
                 out.write(json.dumps(score._asdict()) + "\n")
 
@@ -245,10 +256,8 @@ def _ends(steps: int) -> dict[str, int]:
 
 
 def _read(path: Path) -> list[Score]:
-    return [Score(**row) for row in _rows(path)]
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
-            yield json.loads(line)
+    """Scores of an earlier run; a last line that a killed one did not finish is cut off."""
+    lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]), "utf-8")
+    return [Score(**json.loads(line)) for line in lines if line.endswith("\n")]

@@ -69,7 +69,8 @@ def time_subnets(folder: Path, subnets: Sequence[str]) -> dict[str, float]:
 
 def write_report(experiment: Experiment, folder: Path) -> Path:
     """Write ``glue.md`` and ``glue.png`` into ``folder``; gives the path of the table."""
-    scores = experiment.scores
+    named = experiment.settings.tasks
+    scores = [score for score in experiment.scores if score.task in named]
     tasks = [task for task in experiment.settings.tasks if any(score.task == task for score in scores)]
     trained = sorted({score.subnet for score in scores if score.model == "elastic"})
     ready = experiment.output / tasks[0] / "seed-0" / "elastic" / "checkpoint" if tasks else None

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
-from elastic_ir.errors import DatasetError
+from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.glue import TASKS, Experiment, Settings, write_report
 from elastic_ir.glue import experiment as experiment_module
 from elastic_ir.glue.tasks import files_of
@@ -61,7 +61,11 @@ def test_each_model_is_trained_and_measured_once(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(experiment_module, "train", never)
+    with (tmp_path / "out" / "scores.jsonl").open("a") as file:
+        file.write('{"task": "co')  # killed while writing
     again = Experiment(settings, tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds runs of other settings"):
+        Experiment(settings.model_copy(update={"limit": 3}), tmp_path / "out")
     assert again.run() == scores
     report = write_report(again, tmp_path / "out").read_text()
     assert report.count("| elastic |") == 3
