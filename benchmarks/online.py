@@ -3,11 +3,11 @@
 Every shape of load, in multiples of the capacity C, with every policy; thresholds are tuned on each shape (on other
 seeds), static levels as they are, and the fluid bound beside them. Then the same with a table that is wrong.
 
-The ladder is chosen on one collection; with --on, quality is that of its levels on another, and with --profile times
-are those measured there.
+The ladder is chosen on one collection; with --on, quality is that of its levels on another, and so are its times where
+elastic-ir profile --ladder .. --retimed .. measured them there.
 
 elastic-ir sweep pipelines/elastic.yaml --dataset $ELASTIC_IR_DATA/collections/scifact --output ladder.json
-python benchmarks/online.py --ladder ladder.json --on msmarco-dl19-mini [--profile profile.json] [--slo-ms 250]
+python benchmarks/online.py --ladder ladder.json --on msmarco-dl19-mini [--slo-ms 250]
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from quality import HITS, PIPELINES, index_of
 from elastic_ir.datasets import load
 from elastic_ir.evaluate import evaluate, read_run
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import read_profile
 from elastic_ir.runs import write
 from elastic_ir.schedule import Admission, DrainRule, Ladder, Rung
 from elastic_ir.schedule.arrivals import arrivals
@@ -45,15 +44,6 @@ def judged_on(ladder: Ladder, collection: str, runs: Path) -> Ladder:
         found[str(rung.level)] = read_run(path)
     means = evaluate(dataset.qrels(), found, ("ndcg@10",), permutations=100).means
     rungs = [rung._replace(quality=means[str(rung.level)]["ndcg@10"]) for rung in ladder.rungs]
-    return ladder._replace(rungs=tuple(rungs))
-
-
-def timed_by(ladder: Ladder, profile: Path) -> Ladder:
-    """``ladder`` with the times of ``profile`` for its levels."""
-    found, rungs = read_profile(profile), []
-    for rung in ladder.rungs:
-        p50, p95 = (tuple(ms / 1000 for ms in times[: rung.max_batch]) for times in found.times(rung.level))
-        rungs.append(rung._replace(seconds=p95, typical=p50))
     return ladder._replace(rungs=tuple(rungs))
 
 
@@ -108,15 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ladder", type=Path, required=True)
     parser.add_argument("--on", help="collection whose judgements give the quality; default: the ladder's own")
-    parser.add_argument("--profile", type=Path, help="times of the ladder's levels, in place of the ladder's")
     parser.add_argument("--runs", type=Path, default=Path("runs/online"), help="folder of the levels' runs")
     parser.add_argument("--slo-ms", type=float, help="default: the ladder's")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     ladder = read_ladder(arguments.ladder).ladder(arguments.slo_ms)
-    if arguments.profile:
-        ladder = timed_by(ladder, arguments.profile)
     if arguments.on:
         ladder = judged_on(ladder, arguments.on, arguments.runs)
     c = capacity(ladder)
@@ -161,7 +148,7 @@ def main() -> None:
     }
     draw(outcomes, f"load from 0.5 C to 8 C and back, SLO {1000 * ladder.slo_s:.0f} ms", RESULTS / "online.png")
     command = f"python benchmarks/online.py --ladder LADDER --slo-ms {1000 * ladder.slo_s:g}"
-    command += f" --on {arguments.on}" * bool(arguments.on) + " --profile PROFILE" * bool(arguments.profile)
+    command += f" --on {arguments.on}" * bool(arguments.on)
     command += f" --requests {arguments.requests} --seeds {arguments.seeds}"
     found = {"C": c, "figures": figures, "wrong table": wrong, "goodput at twice the cheapest": served}
     store("online", command, found, "\n".join(lines))

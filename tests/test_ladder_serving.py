@@ -16,7 +16,7 @@ from elastic_ir.machine import machine, threads
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
 from elastic_ir.runs import write
-from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel, write_ladder
+from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel, read_ladder, write_ladder
 
 LEVELS = {
     "dense:w1.00-d4+rerank:w1.00:4@1.00": (40.0, 0.7),
@@ -100,3 +100,35 @@ def test_ladders_and_loads_that_cannot_be(
     assert CliRunner().invoke(app, [*call, "--load", "poisson:1"]).exit_code != 0
     result = CliRunner().invoke(app, [*call, "--load", "poisson:1", "--ladder", str(ladder)])
     assert result.exit_code == 0, result.output
+
+
+def test_a_ladder_of_another_collection_gets_the_times_of_this_one(
+    settings: dict[str, Any], six_documents: Path, ladder: Path, tmp_path: Path
+) -> None:
+    config, retimed = tmp_path / "pipeline.yaml", tmp_path / "here.json"
+    config.write_text(json.dumps(settings))
+    options = ["--dataset", str(six_documents), "--output", str(tmp_path / "profile.json"), "--seconds", "1"]
+    asked = ["profile", str(config), *options, "--threads", str(threads()), "--retimed", str(retimed)]
+    assert "--retimed needs --ladder" in str(CliRunner().invoke(app, asked).exception)
+    result = CliRunner().invoke(app, [*asked, "--ladder", str(ladder)])
+    assert result.exit_code == 0, result.output
+    before, after = read_ladder(ladder), read_ladder(retimed)
+    assert [(level.level, level.quality) for level in after.levels] == [
+        (name, quality) for name, (_, quality) in LEVELS.items()
+    ]
+    assert after.slo_ms == before.slo_ms
+    assert after.levels[0].p50_ms != before.levels[0].p50_ms
+    assert all(len(level.p95_ms) == 2 for level in after.levels)
+
+
+def test_times_never_rise_from_level_to_level(ladder: Path) -> None:
+    first, second, third = LEVELS
+    times = {
+        first: ([9.0, 12.0, 15.0], [9.5, 13.0, 16.0]),
+        second: ([8.0, 14.0], [11.0, 14.0]),
+        third: ([1, 2], [2, 3]),
+    }
+    found = read_ladder(ladder).timed(times)
+    assert [level.p50_ms for level in found.levels] == [(9.0, 12.0), (8.0, 12.0), (1.0, 2.0)]
+    assert [level.p95_ms for level in found.levels] == [(9.5, 13.0), (9.5, 13.0), (2.0, 3.0)]
+    found.ladder()

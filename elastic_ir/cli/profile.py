@@ -26,6 +26,10 @@ def profile(
     levels: Annotated[
         str | None, typer.Option(help="With commas, dearest first; default: idle, shares of its budget, no reranking.")
     ] = None,
+    ladder: Annotated[
+        Path | None, typer.Option(help="Measure the levels of this ladder, chosen on another collection.")
+    ] = None,
+    retimed: Annotated[Path | None, typer.Option(help="Write the --ladder with the times found here.")] = None,
     slo_ms: Annotated[float, typer.Option(min=1, help="Within which the capacity C is stated.")] = 250.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the fastest here, by measurement.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="To spend.")] = 200.0,
@@ -41,28 +45,37 @@ def profile(
     from elastic_ir.profile import best_threads, default_levels, measure, read_profile, write_profile
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule import Ladder, Rung
+    from elastic_ir.schedule.ladderfile import read_ladder, write_ladder
     from elastic_ir.schedule.simulate import capacity
     from elastic_ir.terminal import print_table
 
+    if retimed is not None and ladder is None:
+        raise ConfigError("--retimed needs --ladder, whose levels it keeps")
     with open_pipeline(pipeline, dataset, split, index) as opened:
         name = dataset or opened.config.dataset
         if name is None:
             raise ConfigError("a profile needs queries; name the collection's with --dataset")
         queries = list(load(name, split=split or opened.config.split).queries())[:MOST_QUERIES]
         named = default_levels(opened.level)
-        if levels:
+        chosen = None if ladder is None else read_ladder(ladder)
+        if chosen is not None:
+            named = [Level.parse(level.level) for level in chosen.levels]
+        elif levels:
             named = [Level.parse(text.strip()) for text in levels.split(",")]
         if output.is_file() and not refresh:
             found = read_profile(output)
             use_threads(threads or found.threads)
             found.check(opened)
-            if levels:
+            if levels or ladder:
                 raise ConfigError(f"{output} is there already; give --refresh to measure other levels")
             named = [Level.parse(text) for text in dict.fromkeys(cell.level for cell in found.cells)]
         else:
             use_threads(threads or best_threads(opened, queries))
             found = measure(opened, named, queries, seconds=seconds)
             write_profile(found, output)
+    if chosen is not None and retimed is not None:
+        write_ladder(chosen.timed({str(level): found.times(level) for level in named}), retimed)
+        say(f"ladder with these times: {retimed}")
     dearest = named[0]
     p50, p95 = found.times(dearest)
     rung = Rung(dearest, 1.0, tuple(ms / 1000 for ms in p95), tuple(ms / 1000 for ms in p50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ class LadderFile(BaseModel):
                     f"the ladder was made with {role} {known[:12]}, here {found}; make one here with elastic-ir sweep"
                 )
         return self.ladder()
+
+    def timed(self, times: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> LadderFile:
+        """This ladder with the milliseconds of another collection: level -> (p50, p95) of batches of 1, 2, .. requests.
+
+        Levels that are dearer than they look, slower than a better one, take the better one's times.
+        """
+        found: list[LadderLevel] = []
+        for level in self.levels:
+            batch = len(level.p50_ms)
+            p50, p95 = (tuple(column[:batch]) for column in times[level.level])
+            if found:
+                p50, p95 = (
+                    tuple(map(min, mine, dearer)) for mine, dearer in ((p50, found[-1].p50_ms), (p95, found[-1].p95_ms))
+                )
+            found.append(level.model_copy(update={"p50_ms": p50, "p95_ms": p95}))
+        return self.model_copy(update={"levels": tuple(found)})
 
     def ladder(self, slo_ms: float | None = None) -> Ladder:
         """The ladder, checked; another ``slo_ms`` keeps all levels."""
