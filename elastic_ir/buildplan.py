@@ -13,7 +13,7 @@ from elastic_ir.datasets import BeirFolder, Dataset
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic.precision import Precision
 from elastic_ir.errors import InputError
-from elastic_ir.index.factory import bytes_of, suggested
+from elastic_ir.index.factory import bytes_of, check_training, make_index, suggested
 from elastic_ir.library import DocumentSide
 
 SAMPLE = 256
@@ -92,7 +92,7 @@ def plan_build(
         documents: how many there are; None asks the dataset, and counts where it does not know.
 
     Raises:
-        InputError: if it cannot be known how many documents there are.
+        InputError: if it cannot be known how many documents there are. ConfigError: if they are too few to train on.
     """
     local = isinstance(dataset, BeirFolder)
     texts = [document.contents for document in islice(dataset.documents(), SAMPLE)] if local else []
@@ -110,6 +110,7 @@ def plan_build(
         side.encode(texts)
         seconds = (time.perf_counter() - begun) / len(texts) * count
         dimension = side.card.dimension
+        check_training(make_index(config.factory, dimension), config.factory, count)
         vectors, faiss = FLOAT_BYTES * dimension * count, bytes_of(config.factory, dimension, count)
         tokens = sum(map(len, denser.tokens.ids(texts, 2048))) / len(texts)
     stores = int(count * (mean * (1 + LUCENE_SHARE) + TOKEN_BYTES * tokens))

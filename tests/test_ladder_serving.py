@@ -128,7 +128,8 @@ def test_times_never_rise_from_level_to_level(ladder: Path) -> None:
         second: ([8.0, 14.0], [11.0, 14.0]),
         third: ([1, 2], [2, 3]),
     }
-    found = read_ladder(ladder).timed(times)
+    found = read_ladder(ladder).timed(times, {"processor": "another"}, 7)
+    assert (found.machine, found.threads) == ({"processor": "another"}, 7)
     assert [level.p50_ms for level in found.levels] == [(9.0, 12.0), (8.0, 12.0), (1.0, 2.0)]
     assert [level.p95_ms for level in found.levels] == [(9.5, 13.0), (9.5, 13.0), (2.0, 3.0)]
     found.ladder()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from elastic_ir.records import Qrels, Run
 
 MEASURES = ("ndcg@10", "mrr@10", "recall@100", "map")
+BY_ANSWER = ("hit_rate", "mrr", "precision")
+"""Measures that need not know of right passages that no run found."""
 
 
 def evaluate(
@@ -102,7 +104,7 @@ def evaluate(
         source = sources.get(label)
         read = {name: read_run(path) for name, path in paths.items()}
         if source is not None:
-            judged = _by_answer(source, read) if answers else source.qrels()
+            judged = _by_answer(source, read, measures) if answers else source.qrels()
         else:
             judged = read_qrels(str(qrels))
         result = evaluate_runs(judged, read, measures, margin=margin, engine_name=_engine(engine))
@@ -122,13 +124,20 @@ def evaluate(
     show_evaluations(results)
 
 
-def _by_answer(source: Dataset, runs: dict[str, Run]) -> Qrels:
-    """Judgments of runs over a dataset whose questions come with answers."""
-    from elastic_ir.evaluate.answers import answer_qrels, wanted_documents
+def _by_answer(source: Dataset, runs: dict[str, Run], measures: list[str]) -> Qrels:
+    """Judgments of runs over a dataset whose questions come with answers, as deep as the measures look."""
+    from elastic_ir.evaluate import Measure
+    from elastic_ir.evaluate.answers import DEPTH, answer_qrels, wanted_documents
 
-    answers = source.answers()
-    contents = source.contents_of(wanted_documents(runs.values(), answers))
-    return answer_qrels(answers, contents, runs.values())
+    parsed = [Measure.parse(name) for name in measures]
+    other = next((str(one) for one in parsed if one.name not in BY_ANSWER or one.cutoff is None), None)
+    if other is not None:
+        raise InputError(
+            f"{other} asks for all right passages; with --answers wanted {', '.join(BY_ANSWER)} at a cutoff"
+        )
+    depth, answers = max(DEPTH, *(one.cutoff or 0 for one in parsed)), source.answers()
+    texts = source.texts_of(wanted_documents(runs.values(), answers, depth))
+    return answer_qrels(answers, texts, runs.values(), depth)
 
 
 def _metadata(read: Any, path: Path) -> dict[str, Any] | None:

@@ -27,6 +27,9 @@ def glue(
     subnets: Annotated[str | None, typer.Option(help="Of the elastic model, e.g. w1.00-d6,w0.50-d6.")] = None,
     strategy: Annotated[str, typer.Option(help="Which learn in a step: fixed (all) or sandwich.")] = "fixed",
     baselines: Annotated[bool, typer.Option("--baselines", help="Static models of the same sizes beside it.")] = False,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-8, help="Peak, of fine-tuning; 1e-4 suits small models, 3e-5 BERT-base.")
+    ] = 1e-4,
     epochs: Annotated[float, typer.Option(min=0.01, help="Of fine-tuning, as a share of the task's own.")] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Training examples used; default: all.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Write glue.md and glue.png into the folder.")] = False,
@@ -38,7 +41,7 @@ def glue(
     from elastic_ir.config import checked
     from elastic_ir.errors import InputError
     from elastic_ir.glue import TASKS, Experiment, Settings, write_report
-    from elastic_ir.glue.experiment import SUBNETS
+    from elastic_ir.glue.settings import SUBNETS
     from elastic_ir.progress import steps_bar
 
     named = list(TASKS) if not task or "all" in task else task
@@ -47,7 +50,8 @@ def glue(
         raise InputError(f"task {unknown[0]!r} is unknown; wanted one of {', '.join(TASKS)}, all")
     options = {
         "model": model, "tasks": named, "data": data, "seeds": seeds, "strategy": strategy, "baselines": baselines,
-        "epochs": epochs, "limit": limit, "subnets": SUBNETS if subnets is None else subnets.split(","),
+        "learning_rate": learning_rate, "epochs": epochs, "limit": limit,
+        "subnets": SUBNETS if subnets is None else [name.strip() for name in subnets.split(",")],
     }  # fmt: skip
     experiment = Experiment(checked(Settings, options, "glue options"), output)
     with steps_bar() as progress:

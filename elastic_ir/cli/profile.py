@@ -49,6 +49,8 @@ def profile(
     from elastic_ir.schedule.simulate import capacity
     from elastic_ir.terminal import print_table
 
+    if levels and ladder:
+        raise ConfigError("--levels and --ladder both name levels; give one of them")
     if retimed is not None and ladder is None:
         raise ConfigError("--retimed needs --ladder, whose levels it keeps")
     with open_pipeline(pipeline, dataset, split, index) as opened:
@@ -59,6 +61,7 @@ def profile(
         named = default_levels(opened.level)
         chosen = None if ladder is None else read_ladder(ladder)
         if chosen is not None:
+            chosen.of(opened.models)
             named = [Level.parse(level.level) for level in chosen.levels]
         elif levels:
             named = [Level.parse(text.strip()) for text in levels.split(",")]
@@ -66,15 +69,18 @@ def profile(
             found = read_profile(output)
             use_threads(threads or found.threads)
             found.check(opened)
-            if levels or ladder:
+            ready = [Level.parse(text) for text in dict.fromkeys(cell.level for cell in found.cells)]
+            if (levels or ladder) and not set(named) <= set(ready):
                 raise ConfigError(f"{output} is there already; give --refresh to measure other levels")
-            named = [Level.parse(text) for text in dict.fromkeys(cell.level for cell in found.cells)]
+            named = named if levels or ladder else ready
         else:
             use_threads(threads or best_threads(opened, queries))
             found = measure(opened, named, queries, seconds=seconds)
             write_profile(found, output)
     if chosen is not None and retimed is not None:
-        write_ladder(chosen.timed({str(level): found.times(level) for level in named}), retimed)
+        write_ladder(
+            chosen.timed({str(level): found.times(level) for level in named}, found.machine, found.threads), retimed
+        )
         say(f"ladder with these times: {retimed}")
     dearest = named[0]
     p50, p95 = found.times(dearest)

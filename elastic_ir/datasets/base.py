@@ -63,9 +63,9 @@ class Dataset(ABC):
         """
         raise DatasetError(f"dataset {self.name!r} has no answers; wanted a question answering dataset")
 
-    def contents_of(self, doc_ids: Collection[str]) -> dict[str, str]:
-        """doc_id -> title and text, of those of ``doc_ids`` that there are."""
-        return {d.doc_id: d.contents for d in self.documents() if d.doc_id in doc_ids}
+    def texts_of(self, doc_ids: Collection[str]) -> dict[str, str]:
+        """doc_id -> text without the title, of those of ``doc_ids`` that there are."""
+        return {document.doc_id: document.text for document in self.documents() if document.doc_id in doc_ids}
 
 
 def key_of(name: str) -> str:

@@ -101,11 +101,11 @@ class IRDataset(Dataset):
                         found[row.query_id] = (*found.get(row.query_id, ()), *map(str, row.short_answers))
         return found or super().answers()
 
-    def contents_of(self, doc_ids: Collection[str]) -> dict[str, str]:
+    def texts_of(self, doc_ids: Collection[str]) -> dict[str, str]:
         self._require("docs", "documents")
         with self._reading("documents"):
             rows = self._data.docs_store().get_many(doc_ids).values()
-            return {document.doc_id: document.contents for document in map(_document, rows)}
+            return {document.doc_id: document.text for document in map(_document, rows)}
 
     def _require(self, kind: str, words: str) -> None:
         if not self._data.has(kind):

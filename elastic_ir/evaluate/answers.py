@@ -1,4 +1,7 @@
-"""Retrieval for question answering: a passage is right when it holds an answer, as DPR counts it (arXiv:2004.04906)."""
+"""Retrieval for question answering: a passage is right when its text, not its title, holds an answer.
+
+As DPR counts it (arXiv:2004.04906).
+"""
 
 from __future__ import annotations
 
@@ -30,25 +33,25 @@ def wanted_documents(runs: Iterable[Run], queries: Iterable[str], depth: int = D
 
 
 def answer_qrels(
-    answers: Mapping[str, Sequence[str]], contents: Mapping[str, str], runs: Iterable[Run], depth: int = DEPTH
+    answers: Mapping[str, Sequence[str]], texts: Mapping[str, str], runs: Iterable[Run], depth: int = DEPTH
 ) -> Qrels:
     """Judgments by answer: 1 for a document that holds one, 0 for others, of the first ``depth`` of each run.
 
     Args:
         answers: query_id -> strings, any of which answers it.
-        contents: doc_id -> title and text, of ``wanted_documents``; one that is missing holds none.
+        texts: doc_id -> text, of ``wanted_documents``; one that is missing holds none.
         runs: those to be judged.
         depth: how far they are judged; deeper cutoffs mean nothing.
     """
     qrels: Qrels = {query_id: {} for query_id in answers}
     patterns = {query_id: [n for n in map(normalised, found) if len(n) > 1] for query_id, found in answers.items()}
-    texts = {doc_id: normalised(text) for doc_id, text in contents.items()}
+    read = {doc_id: normalised(text) for doc_id, text in texts.items()}
     for run in runs:
         for query_id, wanted in patterns.items():
             judged = qrels[query_id]
             for doc_id in _first(run.get(query_id, {}), depth):
                 if doc_id not in judged:
-                    text = texts.get(doc_id, "")
+                    text = read.get(doc_id, "")
                     judged[doc_id] = int(any(pattern in text for pattern in wanted))
     return {query_id: judged or {"-": 0} for query_id, judged in qrels.items()}
 

@@ -18,10 +18,9 @@ TIMED = 30
 
 
 class Row(NamedTuple):
-    """One model at one size: points (0 to 100) by task, mean and deviation over the seeds, and their mean.
+    """One model at one size: points (0 to 100) by task, their mean and deviation (None of one seed) over the seeds.
 
-    ``deviation`` is that of the mean over the tasks, from seed to seed; None of one seed. ``ms`` are milliseconds of
-    one example alone, None where it was not timed.
+    ``ms`` are milliseconds of one example alone in fp32, as the scores are; None where it was not timed.
     """
 
     model: str
@@ -61,7 +60,7 @@ def time_subnets(folder: Path, subnets: Sequence[str]) -> dict[str, float]:
         took = []
         for _ in range(TIMED):
             begun = time.perf_counter()
-            classifier.logits([text], None, subnet, precision="auto")
+            classifier.logits([text], None, subnet)
             took.append(1000 * (time.perf_counter() - begun))
         found[str(subnet)] = statistics.median(took[5:])
     return found
@@ -86,7 +85,8 @@ def write_report(experiment: Experiment, folder: Path) -> Path:
 def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment) -> str:
     full = next((row.mean(tasks) for row in table if (row.model, row.subnet[:5]) == ("elastic", "w1.00")), None)
     lines = [
-        f"Started from `{experiment.settings.model}`; points are the mean of a task's official measures, times 100.\n",
+        f"Started from `{experiment.settings.model}`; points are the mean of a task's official measures, times 100; "
+        "scores and times in fp32.\n",
         f"| model | subnet | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
         f"|---|---|{'---|' * len(tasks)}---|---|---|---|",
     ]

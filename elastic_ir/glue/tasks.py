@@ -101,7 +101,7 @@ class Files(NamedTuple):
 def files_of(name: str, data: Path | None, kept: Path) -> Files:
     """Files of task ``name`` in ``data/NAME``, or, for None, fetched from the Hugging Face hub into ``kept/NAME``.
 
-    In a folder the labelled split is ``dev.jsonl``, for MNLI ``dev_matched.jsonl`` and ``dev_mismatched.jsonl``, or
+    In a folder the labelled split is ``dev.jsonl`` or ``validation.jsonl`` (of MNLI ``dev_matched.jsonl`` and so on), or
     ``test.jsonl`` where there is no other.
 
     Raises:
@@ -111,9 +111,8 @@ def files_of(name: str, data: Path | None, kept: Path) -> Files:
     if data is None and not (folder / "train.jsonl").is_file():
         _fetch(name, folder)
     wanted = [folder / f"{split}.jsonl" for split in TASKS[name].splits]
-    measured = tuple(path for path in wanted if path.is_file())
-    if not measured and (folder / "test.jsonl").is_file():
-        measured = (folder / "test.jsonl",)
+    choices = [wanted, [folder / path.name.replace("dev", "validation") for path in wanted], [folder / "test.jsonl"]]
+    measured = next((found for paths in choices if (found := tuple(p for p in paths if p.is_file()))), ())
     if not (folder / "train.jsonl").is_file() or not measured:
         raise DatasetError(f"{folder} has no train.jsonl and {wanted[0].name}; wanted both, or leave out --data")
     return Files(folder / "train.jsonl", measured)
@@ -124,7 +123,9 @@ def _fetch(name: str, folder: Path) -> None:
     task = TASKS[name]
     try:
         from datasets import load_dataset
-
+    except ImportError as exc:
+        raise DatasetError("the package datasets is not installed; run pip install 'elastic-ir[glue]'") from exc
+    try:
         splits = {"train": "train"} | {split: split.replace("dev", "validation") for split in task.splits}
         found = {ours: load_dataset(HUB, name, split=theirs) for ours, theirs in splits.items()}
     except Exception as exc:

@@ -67,10 +67,19 @@ class LadderFile(BaseModel):
                 )
         return self.ladder()
 
-    def timed(self, times: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> LadderFile:
-        """This ladder with the milliseconds of another collection: level -> (p50, p95) of batches of 1, 2, .. requests.
+    def timed(
+        self,
+        times: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+        machine: dict[str, Any],
+        threads: int,
+    ) -> LadderFile:
+        """This ladder as measured over another collection.
 
-        Levels that are dearer than they look, slower than a better one, take the better one's times.
+        Args:
+            times: level -> milliseconds (p50, p95) of batches of 1, 2, .. requests; where a level is slower than a
+                better one, that one's count.
+            machine: where they were measured.
+            threads: that torch had.
         """
         found: list[LadderLevel] = []
         for level in self.levels:
@@ -81,7 +90,7 @@ class LadderFile(BaseModel):
                     tuple(map(min, mine, dearer)) for mine, dearer in ((p50, found[-1].p50_ms), (p95, found[-1].p95_ms))
                 )
             found.append(level.model_copy(update={"p50_ms": p50, "p95_ms": p95}))
-        return self.model_copy(update={"levels": tuple(found)})
+        return self.model_copy(update={"levels": tuple(found), "machine": machine, "threads": threads})
 
     def ladder(self, slo_ms: float | None = None) -> Ladder:
         """The ladder, checked; another ``slo_ms`` keeps all levels."""

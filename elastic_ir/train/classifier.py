@@ -48,6 +48,9 @@ class ClassifierObjective:
                 f"teacher {teacher.name} has {teacher.config.outputs} outputs, the recipe {len(recipe.labels)} labels; "
                 "wanted a teacher fine-tuned on the same task"
             )
+        known = list((teacher.config.classifier or {}).get("labels") or ())
+        if self._taught and teacher.native and known != list(recipe.labels):
+            raise ConfigError(f"teacher {teacher.name} knows the labels {known}, the recipe {list(recipe.labels)}")
         source = full_only(teacher, recipe.first_layers)
         full, named = source.config.full, subnets(recipe.sampling, source.config)
         if not self._taught and named != [full]:

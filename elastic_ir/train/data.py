@@ -173,7 +173,7 @@ def read_examples(sources: Sequence[ExampleSource], labels: Sequence[str]) -> li
                 line.fail(f"found label {label!r}; wanted a number or one of {list(labels)}")
             if labels and label not in range(len(labels)):
                 line.fail(f"found label {label!r}; wanted one of 0..{len(labels) - 1} ({', '.join(labels)})")
-            found.append(Example(first, second, label))
+            found.append(Example(first, second or None, label))
     if not found:
         raise DatasetError("a recipe of kind classifier needs `examples:`, at least one file with a labelled text")
     return found

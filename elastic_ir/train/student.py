@@ -62,7 +62,8 @@ def full_only(source: Checkpoint, first_layers: int | None = None) -> Checkpoint
     """
     config, count = source.config, first_layers or source.config.num_layers
     if count > config.num_layers or (config.exits and count < config.num_layers):
-        raise ConfigError(f"first_layers {count}: {source.name} has {config.num_layers}, which a classifier needs all")
+        wanted = "all of them, for a classifier's head reads the last" if config.exits else "as many at most"
+        raise ConfigError(f"first_layers {count}: {source.name} has {config.num_layers} layers; wanted {wanted}")
     plain = config.plain.model_copy(update={"num_layers": count})
     encoder = set(ElasticLM(plain).state_dict())
     before = "encoder." if config.exits else ""

@@ -125,7 +125,10 @@ class _Run:
 
     def _check_learners(self) -> None:
         """Refuse a recipe whose subnets would have nothing to learn with."""
-        for name in sorted({str(subnet) for step in range(100) for subnet in self.sample(step)}):
+        learning = {str(subnet) for step in range(100) for subnet in self.sample(step)}
+        if not learning:
+            raise ConfigError("no subnet learns: `full_every: 0` leaves out the full one, and sampling names no other")
+        for name in sorted(learning):
             if not self.objective.student.used_by(Subnet.parse(name)) & set(self.parameters):
                 raise ConfigError(f"subnet {name} has no parameter left to train: `keep` holds all that it uses")
 

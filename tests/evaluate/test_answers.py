@@ -60,7 +60,7 @@ def questions(six_documents: Path) -> Path:
 
 def test_top_k_accuracy_of_a_run(questions: Path, tmp_path: Path) -> None:
     dataset = load(str(questions))
-    answers, texts = dataset.answers(), {d.doc_id: d.contents for d in dataset.documents()}
+    answers, texts = dataset.answers(), {d.doc_id: d.text for d in dataset.documents()}
     run = tmp_path / "all.trec"
     lines = [f"{q} Q0 {d} {rank} {-rank} t" for q in answers for rank, d in enumerate(sorted(texts), 1)]
     run.write_text("\n".join(lines) + "\n")
@@ -72,6 +72,16 @@ def test_top_k_accuracy_of_a_run(questions: Path, tmp_path: Path) -> None:
     means = json.loads(output.read_text())["means"]["all"]
     assert means["hit_rate@100"] == pytest.approx(sum(held) / len(held))
     assert list(means) == ["hit_rate@1", "hit_rate@5", "hit_rate@20", "hit_rate@100"]
+    asked = ["evaluate", "-d", str(questions), "--answers", str(run), "--metrics", "mrr@10,recall@100"]
+    assert "recall@100 asks for all right passages" in str(CliRunner().invoke(app, asked).exception)
+
+
+def test_a_title_answers_nothing(questions: Path) -> None:
+    path = questions / "corpus.jsonl"
+    first = json.loads(path.read_text().splitlines()[0]) | {"title": "nowhere at all"}
+    path.write_text(json.dumps(first) + "\n")
+    (text,) = load(str(questions)).texts_of({first["_id"], "no such"}).values()
+    assert text == first["text"]
 
 
 def test_datasets_without_answers_say_so(six_documents: Path, tmp_path: Path) -> None:

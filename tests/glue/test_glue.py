@@ -10,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
-from elastic_ir.errors import ConfigError, DatasetError
-from elastic_ir.glue import TASKS, Experiment, Settings, write_report
-from elastic_ir.glue import experiment as experiment_module
+from elastic_ir.errors import ConfigError, DatasetError, ModelError, SubnetError
+from elastic_ir.glue import TASKS, Experiment, Settings, maker, write_report
 from elastic_ir.glue.tasks import files_of
 
 SENTENCES = [("the cat sat", 1), ("a dog ran", 0), ("the bird flew in the sky", 1), ("a fish swam", 0)]
@@ -60,11 +59,11 @@ def test_each_model_is_trained_and_measured_once(
     def never(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(experiment_module, "train", never)
+    monkeypatch.setattr(maker, "train", never)
     with (tmp_path / "out" / "scores.jsonl").open("a") as file:
         file.write('{"task": "co')  # killed while writing
     again = Experiment(settings, tmp_path / "out")
-    with pytest.raises(ConfigError, match="holds runs of other settings"):
+    with pytest.raises(ConfigError, match="other settings"):
         Experiment(settings.model_copy(update={"limit": 3}), tmp_path / "out")
     assert again.run() == scores
     report = write_report(again, tmp_path / "out").read_text()
@@ -104,3 +103,43 @@ def test_the_official_measures() -> None:
     assert found["spearman"] == pytest.approx(1.0)
     assert 0.9 < found["pearson"] < 1
     assert TASKS["stsb"].score(np.ones(3), np.arange(3.0)) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_all_is_checked_before_anything_is_trained(
+    bert_folder: Path, cross_encoder_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def refused(error: type[Exception], reason: str, **changes: object) -> None:
+        given = {"model": str(bert_folder), "tasks": ("cola",), "data": data, "subnets": ("w0.50-d2",)} | changes
+        with pytest.raises(error, match=reason):
+            Experiment(Settings.model_validate(given), out).run()
+        assert not out.exists() or not list(out.rglob("checkpoint"))
+
+    refused(ModelError, "no model folder", model=str(tmp_path / "typo"))
+    refused(ConfigError, "has a head already", model=str(cross_encoder_folder))
+    refused(SubnetError, "asks for 6 layers", subnets=("w1.00-d6",))
+    refused(ConfigError, "wanted a smaller one", subnets=("w1.00-d4",))
+    assert not out.exists()
+    (data / "cola" / "dev.jsonl").rename(data / "cola" / "test.jsonl")
+    lines = [json.dumps({"sentence1": text, "label": 1}) + "\n" for text, _ in SENTENCES]
+    (data / "cola" / "test.jsonl").write_text("".join(lines))
+    refused(DatasetError, "has one label only")
+    (data / "cola" / "validation.jsonl").write_text((data / "cola" / "train.jsonl").read_text())
+    assert [path.name for path in files_of("cola", data, tmp_path).measured] == ["validation.jsonl"]
+
+
+def test_other_data_need_another_folder_and_names_count_once(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        model=str(bert_folder), tasks=("cola",), data=data, subnets=("w1.00-d4", "w0.50-d2", "w0.50-d2")
+    )
+    scores = Experiment(settings, tmp_path / "out").run()
+    assert [(s.model, s.subnet) for s in scores] == [
+        ("teacher", "w1.00-d4"),
+        ("elastic", "w1.00-d4"),
+        ("elastic", "w0.50-d2"),
+    ]
+    with (data / "cola" / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"sentence1": "a big dog", "label": 1}) + "\n")
+    with pytest.raises(ConfigError, match="other data"):
+        Experiment(settings, tmp_path / "out").run()
