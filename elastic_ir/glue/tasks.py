@@ -101,7 +101,7 @@ class Files(NamedTuple):
 def files_of(name: str, data: Path | None, kept: Path) -> Files:
     """Files of task ``name`` in ``data/NAME``, or, for None, fetched from the Hugging Face hub into ``kept/NAME``.
 
-    In a folder the labelled split is ``dev.jsonl`` or ``validation.jsonl`` (of MNLI ``dev_matched.jsonl`` and so on), or
+    In a folder the labelled split is ``dev.jsonl`` or ``validation.jsonl`` (MNLI: ``dev_matched.jsonl`` and so on), or
     ``test.jsonl`` where there is no other.
 
     Raises:
