@@ -69,7 +69,7 @@ class Profile(BaseModel):
             "models": pipeline.models,
             "corpus_sha256": pipeline.corpus_sha256,
         }
-        here |= {"threads": torch.get_num_threads(), "pipeline": _settings(pipeline)}
+        here |= {"threads": torch.get_num_threads(), "pipeline": settings_of(pipeline)}
         for key, found in here.items():
             if getattr(self, key) != found:
                 raise ConfigError(
@@ -178,7 +178,7 @@ def measure(
         for (level, batch, tokens), ms in taken.items()
     )  # fmt: skip
     return Profile(
-        machine=machine(), models=pipeline.models, pipeline=_settings(pipeline), corpus_sha256=pipeline.corpus_sha256,
+        machine=machine(), models=pipeline.models, pipeline=settings_of(pipeline), corpus_sha256=pipeline.corpus_sha256,
         threads=torch.get_num_threads(), cells=cells,
     )  # fmt: skip
 
@@ -246,7 +246,7 @@ def monotone(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack(fitted, axis=1)
 
 
-def _settings(pipeline: Pipeline) -> dict[str, Any]:
+def settings_of(pipeline: Pipeline) -> dict[str, Any]:
     """What of the configuration times depend on: all but where index and queries lie."""
     return {
         key: value for key, value in pipeline.to_config().items() if key not in ("dataset", "split", "index", "ladder")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -19,13 +22,15 @@ from elastic_ir.evaluate.operating import Point, front
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone
+from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone, settings_of
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, Step, replay
 from elastic_ir.rerank.stage import prior
 from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel
 from elastic_ir.subnet import Subnet
+
+logger = logging.getLogger(__name__)
 
 MEASURE = "ndcg@10"
 CANDIDATES = (5, 10, 20, 30, 50, 100)
@@ -73,6 +78,7 @@ def sweep(
     seconds: float = 200.0,
     seed: int = 0,
     progress: bool | None = None,
+    journal: Path | None = None,
 ) -> Sweep:
     """Find the ladder of ``pipeline`` for ``slo_ms`` and the torch threads of this process.
 
@@ -87,6 +93,7 @@ def sweep(
         seconds: to spend on timing.
         seed: of the draw.
         progress: show bars; None on a terminal only.
+        journal: file of the queries scored so far, with which a killed sweep goes on; removed at the end.
 
     Raises:
         DatasetError: if no query is judged. ConfigError: if no level is fast enough.
@@ -101,7 +108,8 @@ def sweep(
     single = _single(pipeline, [reference], drawn)
     most_flops = slo_ms * pipeline.flops(reference) / single[reference]  # smaller sub-networks make less of a second
     with _all_cores():
-        runs = dict(_runs(pipeline, drawn, progress, most_flops))
+        kept = None if journal is None else Journal(journal, _depends_on(pipeline))
+        runs = dict(_runs(pipeline, drawn, progress, most_flops, kept))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
     named = {str(level): run for level, run in runs.items()}
     evaluation = evaluate(judgements, named, (MEASURE,), permutations=100, margin=MARGIN, seed=seed)
@@ -135,6 +143,8 @@ def sweep(
         notes=_notes(evaluation, reference, single[reference], cheapest),
     )  # fmt: skip
     file.ladder()
+    if journal is not None:
+        journal.unlink(missing_ok=True)
     return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
 
 
@@ -195,7 +205,11 @@ def _reference(pipeline: Pipeline) -> Level:
 
 
 def _runs(
-    pipeline: Pipeline, queries: Sequence[Query], progress: bool | None, most_flops: float = float("inf")
+    pipeline: Pipeline,
+    queries: Sequence[Query],
+    progress: bool | None,
+    most_flops: float = float("inf"),
+    journal: Journal | None = None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every level of the grid with its run of ``HITS`` hits, the reference first.
 
@@ -213,7 +227,7 @@ def _runs(
     if "bm25" in parts.retrievers:
         retrieved[Level("bm25")] = _retrieved(pipeline, queries, Level("bm25"), most)
     if parts.ranker is not None and parts.config.reranker is not None:
-        yield from _reranked(pipeline, parts.ranker, queries, retrieved, most_flops, progress)
+        yield from _reranked(pipeline, parts.ranker, queries, retrieved, most_flops, progress, journal)
     for level, lists in retrieved.items():
         yield level, {query_id: _ranked([hit.doc_id for hit in hits]) for query_id, hits in lists.items()}
 
@@ -234,6 +248,7 @@ def _reranked(
     retrieved: Mapping[Level, Lists],
     most_flops: float,
     progress: bool | None,
+    journal: Journal | None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every retriever's list reranked by every plan of the grid; but for the first one's, within ``most_flops``."""
     settings = pipeline.config.reranker
@@ -253,6 +268,11 @@ def _reranked(
     wanted = {level: w for level, w in wanted.items() if w[0] == first or pipeline.flops(level) <= most_flops}
     runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for level in wanted}
     for query in track(queries, "scoring", disable=None if progress is None else not progress):
+        known = {} if journal is None else journal.best(query)
+        if known.keys() >= {str(level) for level in wanted}:
+            for level in wanted:
+                runs[level][query.query_id] = _ranked(known[str(level)])
+            continue
         asked = {}
         for level, (source, rerank) in wanted.items():
             head, plan = retrieved[source][query.query_id][: rerank.candidates], plans[rerank]
@@ -265,7 +285,52 @@ def _reranked(
             tail = retrieved[wanted[level][0]][query.query_id][len(one.head) :]
             best = [one.head[row].doc_id for row in one.order(scores)]
             runs[level][query.query_id] = _ranked([*best, *(hit.doc_id for hit in tail)])
+        if journal is not None:
+            journal.note(query, {str(level): list(run[query.query_id]) for level, run in runs.items()})
     yield from runs.items()
+
+
+class Journal:
+    """The best documents of every level of the queries scored so far, on disk.
+
+    Args:
+        path: JSONL; lines of an earlier sweep that depended on something else are dropped.
+        depends_on: what the order of documents depends on.
+    """
+
+    def __init__(self, path: Path, depends_on: dict[str, object]) -> None:
+        self._path, self._known = path, dict[str, dict[str, list[str]]]()
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        if lines and lines[0] == json.dumps(depends_on):
+            for line in lines[1:]:
+                with suppress(ValueError):  # the last one may be cut
+                    row = json.loads(line)
+                    self._known[row["text"]] = row["best"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [json.dumps({"text": text, "best": best}) for text, best in self._known.items()]
+        part = path.with_name(f"{path.name}.part")
+        part.write_text("".join(f"{line}\n" for line in [json.dumps(depends_on), *rows]), "utf-8")
+        part.replace(path)
+        if rows:
+            logger.info("%d queries scored by an earlier sweep are taken over", len(rows))
+
+    def best(self, query: Query) -> dict[str, list[str]]:
+        """Level -> doc_ids, best first; empty where the query was not scored."""
+        return self._known.get(query.text, {})
+
+    def note(self, query: Query, best: Mapping[str, list[str]]) -> None:
+        """Keep what was found for ``query``."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"text": query.text, "best": best}) + "\n")
+
+
+def _depends_on(pipeline: Pipeline) -> dict[str, object]:
+    return {
+        "models": pipeline.models,
+        "corpus": pipeline.corpus_sha256,
+        "pipeline": settings_of(pipeline),
+        "hits": HITS,
+    }
 
 
 class _Asked(NamedTuple):

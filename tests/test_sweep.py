@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from elastic_ir import sweep as sweep_module
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.errors import BackendError, ConfigError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import measure
+from elastic_ir.records import Query
+from elastic_ir.rerank import ElasticRanker
 from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
-from elastic_ir.sweep import MOST_LEVELS, _levels, _runs, _spread, sweep
+from elastic_ir.sweep import MOST_LEVELS, Journal, _levels, _runs, _spread, sweep
 
 
 def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline, six_documents: Path) -> None:
@@ -51,6 +54,30 @@ def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: P
     assert found.evaluation.baseline == str(found.reference)
     with pytest.raises(ConfigError, match="raise the SLO"):
         sweep(pipeline, load(str(six_documents)), slo_ms=0.001, seconds=0.1, progress=False)
+
+
+def test_a_killed_sweep_goes_on(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [Query(str(i), text) for i, text in enumerate(("cat on mat", "a red tree", "what swam"))]
+    path, scored = tmp_path / "ladder.json.scored", list[str]()
+    whole = dict(_runs(pipeline, queries, False))
+    score = sweep_module._scores
+
+    def counted(pipeline: Pipeline, ranker: ElasticRanker, query: Query, asked: Any) -> Any:
+        scored.append(query.query_id)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return score(pipeline, ranker, query, asked)
+
+    monkeypatch.setattr(sweep_module, "_scores", counted)
+    with pytest.raises(KeyboardInterrupt):
+        dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1})))
+    with path.open("a") as file:
+        file.write('{"text": "a red')
+    assert dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert scored == ["0", "1", "1", "2"]
+    assert dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert len(scored) == 4
+    assert not Journal(path, {"models": 2}).best(queries[0])
 
 
 def test_levels_that_are_slow_or_dominated_are_left_out() -> None:

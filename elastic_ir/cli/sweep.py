@@ -27,6 +27,8 @@ def sweep(
 ) -> None:
     """Measure quality and latency of a grid of levels; keep those worth serving, dearest first.
 
+    A killed sweep continues with the queries that it has not scored.
+
     Example: elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
     """
     from elastic_ir.datasets import load
@@ -50,7 +52,14 @@ def sweep(
         name = dataset or opened.config.dataset
         if name is None:
             raise ConfigError("a sweep needs judged queries; name the collection with --dataset")
-        found = find(opened, load(name, split=split), slo_ms=slo_ms, queries=queries, seconds=seconds)
+        found = find(
+            opened,
+            load(name, split=split),
+            slo_ms=slo_ms,
+            queries=queries,
+            seconds=seconds,
+            journal=output.with_name(f"{output.name}.scored"),
+        )
     write_ladder(found.file, output)
     say(f"{len(found.file.levels)} levels for {slo_ms:.0f} ms, {found.file.threads} threads: {output}")
     for level in found.file.levels:
