@@ -106,6 +106,7 @@ def main() -> None:
     ladder = read_ladder(arguments.ladder).ladder(arguments.slo_ms)
     if arguments.on:
         ladder = judged_on(ladder, arguments.on, arguments.runs)
+    name = "online" if arguments.slo_ms is None else f"online-{arguments.slo_ms:.0f}ms"
     c = capacity(ladder)
     trace = data_folder() / "traces" / "azure-llm-conv.txt"
     figures: dict[str, dict[str, dict[str, float]]] = {}
@@ -118,7 +119,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     worst: dict[str, float] = {}
-    for name, form in shapes(c, trace).items():
+    for shape, form in shapes(c, trace).items():
         rows = {row.policy: row for row in measured(ladder, form, arguments.requests, arguments.seeds)}
         static = [row for policy, row in rows.items() if policy.startswith("static")]
         best = max(static, key=lambda row: row.utility)
@@ -126,9 +127,9 @@ def main() -> None:
         bound = ladder.fluid_bound(len(times) / float(times[-1]))
         shown = [rows[ELASTIC], rows["thresholds"], rows["head-slack"], rows["aimd"], best, static[0]]
         lines.append(
-            f"| {name} | {bound:.4f} | " + " | ".join(f"{r.attainment:.2%}, {r.utility:.4f}" for r in shown) + " |"
+            f"| {shape} | {bound:.4f} | " + " | ".join(f"{r.attainment:.2%}, {r.utility:.4f}" for r in shown) + " |"
         )
-        figures[name] = {row.policy: row._asdict() for row in rows.values()} | {"fluid bound": {"utility": bound}}
+        figures[shape] = {row.policy: row._asdict() for row in rows.values()} | {"fluid bound": {"utility": bound}}
         for policy, row in rows.items():
             worst[policy] = min(worst.get(policy, 1.0), row.utility / bound)
         print(lines[-1], flush=True)
@@ -142,16 +143,16 @@ def main() -> None:
     lines.append(f"\nTwice the cheapest level's capacity: goodput {served:.1%} of it.")
     form = f"step:{0.5 * c}:{8 * c}:10"
     chosen = policies(ladder, [ELASTIC, "full"], flood, Admission(ladder))
-    times = arrivals(form, 3000, 0)
+    times = arrivals(form, round(10 * 9 * c), 0)  # 10 seconds of 0.5 C, of 8 C and of 0.5 C again
     outcomes = {
         name: simulate(ladder, policy, times, admission=admission_of(policy, ladder)) for name, policy in chosen.items()
     }
-    draw(outcomes, f"load from 0.5 C to 8 C and back, SLO {1000 * ladder.slo_s:.0f} ms", RESULTS / "online.png")
+    draw(outcomes, f"load from 0.5 C to 8 C and back, SLO {1000 * ladder.slo_s:.0f} ms", RESULTS / f"{name}.png")
     command = f"python benchmarks/online.py --ladder LADDER --slo-ms {1000 * ladder.slo_s:g}"
     command += f" --on {arguments.on}" * bool(arguments.on)
     command += f" --requests {arguments.requests} --seeds {arguments.seeds}"
     found = {"C": c, "figures": figures, "wrong table": wrong, "goodput at twice the cheapest": served}
-    store("online", command, found, "\n".join(lines))
+    store(name, command, found, "\n".join(lines))
 
 
 if __name__ == "__main__":

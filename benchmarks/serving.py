@@ -4,7 +4,7 @@ Every row starts a server of its own, with one thread, on core 0; this process s
 kept in runs/serving and not measured again; the table is made of what is there.
 
 elastic-ir sweep pipelines/elastic.yaml --dataset scifact --split train --threads 1 --slo-ms 250 --output chosen.json
-elastic-ir profile pipelines/elastic.yaml --dataset msmarco-dl19-mini --threads 1 --ladder chosen.json \
+taskset -c 0 elastic-ir profile pipelines/elastic.yaml --dataset msmarco-dl19-mini --threads 1 --ladder chosen.json
     --output profile.json --retimed ladder.json
 python benchmarks/serving.py --ladder ladder.json [--slo-ms 250] [--only "4 C"]
 """

@@ -34,6 +34,7 @@ def sweep(
     from elastic_ir.datasets import load
     from elastic_ir.errors import ConfigError, InputError
     from elastic_ir.evaluate import write_report
+    from elastic_ir.evaluate.datasets import label_of
     from elastic_ir.evaluate.picture import draw_trade_off
     from elastic_ir.evaluate.report import FORMS
     from elastic_ir.pipeline import Pipeline
@@ -71,7 +72,7 @@ def sweep(
     shown = found.not_inferior or "none shown"
     say(f"cheapest timed level not inferior to it by more than {MARGIN}: {shown}")
     if plot is not None:
-        draw_trade_off(found.points, MEASURE, plot, f"{name}: {found.evaluation.queries} queries")
+        draw_trade_off(found.points, MEASURE, plot, f"{label_of(name)}: {found.evaluation.queries} queries")
         say(f"picture: {plot}")
     if report is not None:
         write_report([found.section], report, "Sweep")
