@@ -9,22 +9,23 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from elastic_ir import sweep as sweep_module
+from elastic_ir import grid as grid_module
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.errors import BackendError, ConfigError
+from elastic_ir.grid import Journal, runs_of_grid
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import measure
 from elastic_ir.records import Query
 from elastic_ir.rerank import ElasticRanker
 from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
-from elastic_ir.sweep import MOST_LEVELS, Journal, _levels, _runs, _spread, sweep
+from elastic_ir.sweep import MOST_LEVELS, _levels, _spread, sweep
 
 
 def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline, six_documents: Path) -> None:
     queries = list(load(str(six_documents)).queries())
-    runs = dict(_runs(pipeline, queries, False))
+    runs = dict(runs_of_grid(pipeline, queries, False))
     assert str(next(iter(runs))) == "dense:w1.00-d4+rerank:w1.00:6@1.00"
     assert {level.retriever for level in runs} == {"dense", "bm25"}
     for level, run in runs.items():
@@ -37,7 +38,7 @@ def test_a_hybrid_is_swept_too_and_a_missing_model_is_an_error(settings: dict[st
     plain = settings | {"retriever": "hybrid", "reranker": None}
     queries = list(load(str(six_documents)).queries())
     with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
-        runs = dict(_runs(opened, queries, False))
+        runs = dict(runs_of_grid(opened, queries, False))
         assert {level.retriever for level in runs} == {"hybrid", "bm25"}
         index = opened.index_path
     broken = {"retriever": "dense", "denser": {"model": str(six_documents / "none")}, "index": str(index)}
@@ -59,8 +60,8 @@ def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: P
 def test_a_killed_sweep_goes_on(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = [Query(str(i), text) for i, text in enumerate(("cat on mat", "a red tree", "what swam"))]
     path, scored = tmp_path / "ladder.json.scored", list[str]()
-    whole = dict(_runs(pipeline, queries, False))
-    score = sweep_module._scores
+    whole = dict(runs_of_grid(pipeline, queries, False))
+    score = grid_module._scores
 
     def counted(pipeline: Pipeline, ranker: ElasticRanker, query: Query, asked: Any) -> Any:
         scored.append(query.query_id)
@@ -68,14 +69,14 @@ def test_a_killed_sweep_goes_on(pipeline: Pipeline, tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return score(pipeline, ranker, query, asked)
 
-    monkeypatch.setattr(sweep_module, "_scores", counted)
+    monkeypatch.setattr(grid_module, "_scores", counted)
     with pytest.raises(KeyboardInterrupt):
-        dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1})))
+        dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1})))
     with path.open("a") as file:
         file.write('{"text": "a red')
-    assert dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
     assert scored == ["0", "1", "1", "2"]
-    assert dict(_runs(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
     assert len(scored) == 4
     assert not Journal(path, {"models": 2}).best(queries[0])
 

@@ -108,7 +108,7 @@ class ElasticClassifier:
     ) -> list[str] | list[float]:
         """The most likely label of each text, or the number that a regression gives; arguments as of ``logits``."""
         found = self.logits(texts, pairs, subnet, **options)
-        if not self.settings.labels or found.ndim == 1:
+        if found.ndim == 1:
             return [float(value) for value in found]
         return [self.settings.labels[row] for row in found.argmax(-1)]
 

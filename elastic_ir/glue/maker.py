@@ -17,7 +17,7 @@ from elastic_ir.glue.tasks import TASKS, Files
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, train
 from elastic_ir.train.classifier import ClassifierObjective
-from elastic_ir.train.data import Example, read_examples
+from elastic_ir.train.data import Example, read_examples, sentences
 from elastic_ir.train.recipe import ExampleSource, Sampling
 from elastic_ir.train.trainer import STATE
 
@@ -88,10 +88,9 @@ class Maker:
         found: list[dict[str, float]] = []
         lengths: list[int] = []
         for examples in self.data.measured:
-            firsts, second = [one.first for one in examples], [one.second or "" for one in examples]
-            outputs = classifier.logits(firsts, second if any(second) else None, subnet)
+            outputs = classifier.logits(*sentences(examples), subnet)
             found.append(self.task.score(outputs, np.array([one.label for one in examples])))
-            texts = [f"{one} {two}" for one, two in zip(firsts, second, strict=True)]
+            texts = [f"{one.first} {one.second or ''}" for one in examples]
             lengths += [len(ids) + 2 for ids in classifier.tokens.ids(texts, MAX_TOKENS)]
         measures = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
         mean = round(sum(lengths) / len(lengths))

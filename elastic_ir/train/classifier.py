@@ -15,7 +15,7 @@ from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.importance import measure, reorder
 from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
-from elastic_ir.train.data import batches_of_alike, read_examples
+from elastic_ir.train.data import batches_of_alike, read_examples, sentences
 from elastic_ir.train.losses import answer_loss, label_loss
 from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
@@ -59,11 +59,8 @@ class ClassifierObjective:
                 f"`sampling: {{strategy: fixed, subnets: [{full}]}}`, or a fine-tuned classifier as teacher"
             )
         examples = read_examples(recipe.examples, recipe.labels)
-        second = [one.second for one in examples]
-        pairs = [text or "" for text in second] if any(text is not None for text in second) else None
-        self._sequences, self._firsts = sequences_of(
-            self.tokens, [one.first for one in examples], pairs, min(recipe.max_tokens, source.config.max_positions)
-        )
+        length = min(recipe.max_tokens, source.config.max_positions)
+        self._sequences, self._firsts = sequences_of(self.tokens, *sentences(examples), length)
         kind = torch.int64 if recipe.labels else torch.float32
         self._labels = torch.tensor([one.label for one in examples]).to(kind)
         self._planned: tuple[int, list[list[int]]] = -1, []
@@ -110,9 +107,10 @@ class ClassifierObjective:
 
     def batch(self, step: int) -> LabelledBatch:
         """The examples of ``step``: alike in length, each used once before any is used again."""
-        size, lengths = self.recipe.batch, [len(sequence) for sequence in self._sequences]
-        epoch, position = divmod(step, -(-len(lengths) // size))
+        size = self.recipe.batch
+        epoch, position = divmod(step, -(-len(self._sequences) // size))
         if epoch != self._planned[0]:
+            lengths = [len(sequence) for sequence in self._sequences]
             self._planned = epoch, batches_of_alike(lengths, size, Random(f"{self.recipe.seed}:{epoch}"))
         rows = self._planned[1][position]
         tokens = self.tokens.pad([self._sequences[row] for row in rows], [self._firsts[row] for row in rows])
@@ -133,9 +131,7 @@ class ClassifierObjective:
             loss = answer_loss(found, answers, recipe.temperature)
             if recipe.label_loss:
                 loss = loss + recipe.label_loss * label_loss(found, batch.labels)
-            smaller = recipe.smaller.hidden_loss
-            weight = recipe.hidden_loss if subnet == full or smaller is None else smaller
-            if weight:
+            if weight := recipe.hidden_weight(subnet == full):
                 loss = loss + weight * states_loss(states, wanted, tokens.lengths)
             yield subnet, loss
 

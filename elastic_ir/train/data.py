@@ -34,6 +34,12 @@ class Example(NamedTuple):
     label: float
 
 
+def sentences(examples: Sequence[Example]) -> tuple[list[str], list[str] | None]:
+    """First and second sentences; None for the second where no example has one."""
+    second = [one.second or "" for one in examples]
+    return [one.first for one in examples], second if any(second) else None
+
+
 class TextPool:
     """Texts of one stream, drawn once by their shares.
 

@@ -126,15 +126,14 @@ class RankerObjective:
             yield subnet, torch.stack(terms).mean()
 
     def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        tokens, full, smaller = batch.tokens, self.student.config.full, self.recipe.smaller.hidden_loss
+        tokens, full = batch.tokens, self.student.config.full
         with torch.no_grad():
             wanted = hidden_states(self.teacher.encoder, tokens, full, read=1)
             targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             loss = self._score_loss(self.student.heads[str(subnet.depth)](last(states)).float(), targets, batch.shape)
-            weight = self.recipe.hidden_loss if subnet == full or smaller is None else smaller
-            if weight:
+            if weight := self.recipe.hidden_weight(subnet == full):
                 loss = loss + weight * states_loss(states, wanted, tokens.lengths)
             yield subnet, loss
 

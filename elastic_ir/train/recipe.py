@@ -206,6 +206,11 @@ class Recipe(_Settings):
     teacher_settings: DenserSettings = DenserSettings()
     denser: DenserSettings = DenserSettings()
 
+    def hidden_weight(self, is_full: bool) -> float:
+        """Weight of the loss to hidden states, of the full model or of a smaller one."""
+        smaller = self.smaller.hidden_loss
+        return self.hidden_loss if is_full or smaller is None else smaller
+
 
 _MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_cache", "name", "device", "precision"}
 

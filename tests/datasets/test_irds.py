@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,3 +99,27 @@ def test_a_broken_line_is_told_without_blaming_the_network(irds: Any, tmp_path: 
 def test_what_a_dataset_lacks_is_told_with_where_it_is() -> None:
     with pytest.raises(DatasetError, match=r"'beir/scifact' has no relevance judgments; .*beir/scifact/test"):
         load("beir/scifact").qrels()
+
+
+class Question(NamedTuple):
+    """As ``dpr-w100`` has them."""
+
+    query_id: str
+    text: str
+    answers: tuple[str, ...]
+
+
+def test_questions_come_with_answers_and_passages_by_id(irds: Any, tmp_path: Path) -> None:
+    class Questions(irds.formats.BaseQueries):
+        def queries_iter(self) -> Iterator[Question]:
+            yield Question("q1", "who sat", ("a cat", "the cat"))
+            yield Question("q2", "who knows", ())
+
+    (tmp_path / "docs.tsv").write_text("d1\tCats\ta cat sat\nd2\t\ta dog ran\n")
+    docs = irds.formats.TsvDocs(irds.util.LocalDownload(tmp_path / "docs.tsv"), Page)
+    name = register(irds, tmp_path, docs)
+    with pytest.raises(DatasetError, match="has no answers"):
+        load(name).answers()
+    assert load(name).texts_of({"d1", "none"}) == {"d1": "a cat sat"}
+    irds.registry.register(f"{name}/asked", irds.Dataset(docs, Questions()))
+    assert load(f"{name}/asked").answers() == {"q1": ("a cat", "the cat")}
