@@ -19,7 +19,7 @@ from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
 from elastic_ir.rerank import ElasticRanker, Rerank
-from elastic_ir.retrieve import BM25Retriever, Breaker, DenseRetriever, Fallback, Missing
+from elastic_ir.retrieve import BM25Retriever, Breaker, ByLevel, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
 
 logger = logging.getLogger(__name__)
@@ -113,14 +113,14 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
         lucene = LuceneIndex(generation.lucene_path, k1=settings.k1, b=settings.b, rm3=settings.rm3)
         bm25 = Breaker(BM25Retriever(lucene, config.candidates, threads=min(4, torch.get_num_threads())))
     level = config.level(denser.config.full if denser else None)
-    stage = _retriever(config, level, denser, failure, generation, bm25)
+    retrievers = _retrievers(config, level, denser, failure, generation, bm25)
+    stage: Stage = ByLevel(retrievers, config.retriever)
     if ranker is not None and config.reranker is not None and level.rerank is not None:
         weight = config.reranker.retriever_weight
         stage = stage >> Rerank(ranker, _token_ids(generation, ranker), level.rerank, config.precision, weight)
-    retrievers = frozenset({config.retriever} | ({"bm25"} if bm25 is not None and config.fallback else set()))
     models = {"denser": denser.fingerprint} if denser else {}
     models |= {"ranker": ranker.fingerprint} if ranker else {}
-    return Parts(config, stage, level, retrievers, generation, lucene, denser, ranker, models)
+    return Parts(config, stage, level, frozenset(retrievers), generation, lucene, denser, ranker, models)
 
 
 def _denser(config: PipelineConfig) -> tuple[ElasticDenser | None, ModelError | None]:
@@ -147,16 +147,17 @@ def _generation(
     return cached(dataset, denser, config.denser, config.precision, progress, tokens=tokens)
 
 
-def _retriever(
+def _retrievers(
     config: PipelineConfig,
     level: Level,
     denser: ElasticDenser | None,
     failure: ModelError | None,
     generation: Generation,
     bm25: Stage | None,
-) -> Stage:
+) -> dict[str, Stage]:
+    """Retriever -> stage: the configured one, and those that a level may name in its place."""
     if not config.wants_vectors:
-        return _present(bm25, "BM25", generation)
+        return {"bm25": _present(bm25, "BM25", generation)}
     if config.index is not None and generation.manifest.encoder is None:
         raise IndexMismatchError(
             f"index {generation.path.parent} holds no vectors, which retriever {config.retriever!r} needs; "
@@ -165,13 +166,15 @@ def _retriever(
     if failure is not None:  # and BM25 may stand in
         if bm25 is None:
             raise failure
-        return Fallback(Missing(failure), bm25)
+        return {config.retriever: Fallback(Missing(failure), bm25), "bm25": bm25}
     dense = _dense(config, level, denser, generation)
-    if config.retriever == "hybrid":
-        weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
-        branches = [dense, _present(bm25, "BM25", generation)]
-        dense = Fusion(branches, method=config.fusion.method, weights=weights)
-    return Fallback(dense, bm25) if config.fallback and bm25 is not None else dense
+    if bm25 is None or (config.retriever, config.fallback) == ("dense", False):
+        return {config.retriever: dense if config.retriever == "dense" else _present(bm25, "BM25", generation)}
+    weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
+    hybrid = Fusion([dense, bm25], method=config.fusion.method, weights=weights)
+    if not config.fallback:
+        return {"hybrid": hybrid}
+    return {"dense": Fallback(dense, bm25), "hybrid": hybrid, "bm25": bm25}
 
 
 def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, generation: Generation) -> Stage:

@@ -44,7 +44,7 @@ def runs_of_grid(
     """
     parts, most = pipeline.parts, max(HITS, min(pipeline.config.candidates, CANDIDATES[-1]))
     retrieved: dict[Level, Lists] = {}
-    for retriever in sorted(parts.retrievers - {"bm25"}, reverse=True):
+    for retriever in sorted(parts.retrievers - {"bm25"}, key=lambda name: (name != pipeline.config.retriever, name)):
         if parts.denser is not None:
             config = parts.denser.config
             subnets = {config.full, *map(Subnet.parse, config.trained)}

@@ -181,12 +181,13 @@ def _single(pipeline: Pipeline, levels: Iterable[Level], queries: Sequence[Query
 
 
 def _reference(pipeline: Pipeline) -> Level:
-    """The dearest level: the full query encoder, and all candidates to the end."""
+    """The dearest level: the configured retriever, the full query encoder, and all candidates to the end."""
     parts, settings = pipeline.parts, pipeline.config.reranker
-    dense = sorted(parts.retrievers - {"bm25"}, reverse=True) if parts.denser is not None else []
-    if not dense and "bm25" not in parts.retrievers:
+    if parts.denser is None and "bm25" not in parts.retrievers:
         raise ConfigError("no retriever of this pipeline can be swept: its model is missing, and it has no BM25 side")
-    level = Level(dense[0], parts.denser.config.full) if dense and parts.denser is not None else Level("bm25")
+    level = Level("bm25")
+    if parts.denser is not None:
+        level = Level(pipeline.config.retriever, parts.denser.config.full)
     if parts.ranker is None or settings is None:
         return level
     return level._replace(rerank=RerankLevel(1.0, min(pipeline.config.candidates, CANDIDATES[-1]), 1.0))

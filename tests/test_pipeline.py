@@ -55,7 +55,7 @@ def test_the_index_is_built_once(settings: dict[str, Any], six_documents: Path) 
         assert any(hit.doc_id == "d6" for hit in opened.search("a new dog", k=7))
 
 
-@pytest.mark.parametrize("level", ["bm25", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
+@pytest.mark.parametrize("level", ["bm25", "hybrid:w0.25-d1", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
 def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
     hits = pipeline.search("cat on the mat", level=level)
     assert str(hits.level) == level
@@ -157,7 +157,7 @@ def test_a_bad_k(pipeline: Pipeline, k: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "level", ["hybrid:w1.00-d4", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"]
+    "level", ["hybrid:w1.00-d9", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"]
 )
 def test_a_level_the_pipeline_lacks(pipeline: Pipeline, level: str) -> None:
     with pytest.raises(SubnetError):
@@ -277,7 +277,7 @@ def test_half_of_a_hybrid_answers_alone(
 
     plain = settings | {"reranker": None, "retriever": "hybrid"}
     with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
-        branches = {stage.name: stage for stage in opened._parts.stage.primary.stages}  # type: ignore[attr-defined]
+        branches = {stage.name: stage for stage in opened._parts.stage.stages["hybrid"].stages}  # type: ignore[attr-defined]
         monkeypatch.setattr(getattr(branches[down], "stage", branches[down]), "_search", fail)
         hits = opened.search("cat on the mat")
         assert len(hits) > 0

@@ -66,7 +66,7 @@ def linear(x: Tensor, packed: Packed, bias: Tensor) -> Tensor:
         integers, 1 / _INPUT_LEVELS, _ZERO, packed.weight, packed.scale, packed.zero,
         None, 1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
-    return product.mul_(largest).add_(bias).view(*x.shape[:-1], -1)
+    return torch.addcmul(bias, product, largest, out=product).view(*x.shape[:-1], -1)
 
 
 def pack(weight: Tensor) -> Packed:

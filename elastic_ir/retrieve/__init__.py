@@ -2,6 +2,7 @@
 
 from elastic_ir.retrieve.bm25 import BM25Retriever
 from elastic_ir.retrieve.breaker import Breaker
+from elastic_ir.retrieve.bylevel import ByLevel
 from elastic_ir.retrieve.dense import DenseRetriever
 from elastic_ir.retrieve.fallback import Fallback, Missing
 from elastic_ir.stage import Stage
@@ -11,4 +12,4 @@ RETRIEVERS: dict[str, type[Stage]] = {
     "dense": DenseRetriever,
 }
 
-__all__ = ["RETRIEVERS", "BM25Retriever", "Breaker", "DenseRetriever", "Fallback", "Missing"]
+__all__ = ["RETRIEVERS", "BM25Retriever", "Breaker", "ByLevel", "DenseRetriever", "Fallback", "Missing"]

@@ -15,11 +15,10 @@ logger = logging.getLogger(__name__)
 class Fallback(Stage):
     """``primary`` where it can answer, else ``secondary``, noted as degraded.
 
-    A level that asks for ``bm25`` goes to ``secondary`` at once and is no degradation. An ``InputError``
-    is the caller's mistake and goes to the caller.
+    An ``InputError`` is the caller's mistake and goes to the caller.
 
     Args:
-        primary: what answers when all is well: dense, or a fusion with it.
+        primary: what answers when all is well: dense.
         secondary: what answers otherwise: BM25.
 
     Raises:
@@ -33,8 +32,6 @@ class Fallback(Stage):
         self.name = f"{primary.name}, else {secondary.name}"
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-        if context.level is not None and context.level.retriever == "bm25":
-            return timed(self.secondary, rankings, context)
         try:
             return timed(self.primary, rankings, context)
         except InputError:

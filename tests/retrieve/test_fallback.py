@@ -4,11 +4,9 @@ import pytest
 from contract import QUERIES, check_stage
 
 from elastic_ir.errors import BackendError, ConfigError, InputError, ModelError
-from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit
 from elastic_ir.retrieve import Fallback, Missing
 from elastic_ir.stage import SearchContext, Stage
-from elastic_ir.subnet import Subnet
 
 
 class Named(Stage):
@@ -74,14 +72,6 @@ def test_the_user_s_mistakes_are_not_hidden():
         answered_by(Fallback(Named("dense", RuntimeError("x")), Named("bm25", InputError("bad k"))))
 
 
-def test_a_level_asks_for_bm25_without_degradation():
-    dense = Named("dense")
-    stage = Fallback(dense, Named("bm25"))
-    assert answered_by(stage, SearchContext(level=Level("bm25"))) == ("bm25", ())
-    assert dense.calls == 0
-    assert answered_by(stage, SearchContext(level=Level("dense", Subnet(1.0, 2)))) == ("dense", ())
-
-
 def test_when_both_fail_both_are_named():
     stage = Fallback(Named("dense", RuntimeError("no memory")), Named("bm25", BackendError("no Java")))
     with pytest.raises(BackendError, match=r"no memory.*no Java") as caught:
@@ -93,7 +83,6 @@ def test_a_missing_primary_answers_with_its_error_each_time():
     stage = Fallback(Missing(ModelError("no such model")), Named("bm25"))
     missing = ("bm25", (Degradation("dense_down", "dense", "no such model"),))
     assert answered_by(stage) == answered_by(stage) == missing
-    assert answered_by(stage, SearchContext(level=Level("bm25"))) == ("bm25", ())
 
 
 def test_times_are_noted_under_the_stage_that_answered():
