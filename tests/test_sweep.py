@@ -34,7 +34,9 @@ def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline
             assert found == [hit.doc_id for hit in hits], level
 
 
-def test_the_configured_retriever_leads_and_a_missing_model_is_an_error(settings: dict[str, Any], six_documents: Path) -> None:
+def test_the_configured_retriever_leads_and_a_missing_model_is_an_error(
+    settings: dict[str, Any], six_documents: Path
+) -> None:
     plain = settings | {"retriever": "hybrid", "reranker": None}
     queries = list(load(str(six_documents)).queries())
     with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
 from elastic_ir.errors import ConfigError
@@ -11,7 +14,10 @@ from elastic_ir.level import Level
 from elastic_ir.schedule.ladder import Ladder, Rung
 
 SMALLEST_SHARE = 0.1
-MARGIN = 0.75
+MARGIN = 0.8
+HORIZON = 0.25
+"""Share of the SLO that is looked ahead after the queue is drained, and over which the rate of arrivals is taken."""
+SURE = 0.99
 
 
 class Load(NamedTuple):
@@ -22,6 +28,7 @@ class Load(NamedTuple):
         level: what is asked for when idle; a ladder's policies have their dearest instead.
         now: seconds on the scheduler's clock.
         deadlines: seconds on the same clock by which each queued request must be answered, earliest first.
+        waited: seconds that the longest of them has waited.
         correction: actual over predicted service time, lately.
         previous: the level of the batch before; None at the start.
         late: whether a request of the batch before missed its deadline.
@@ -31,6 +38,7 @@ class Load(NamedTuple):
     level: Level
     now: float = 0.0
     deadlines: Sequence[float] = ()
+    waited: float = 0.0
     correction: float = 1.0
     previous: Level | None = None
     late: bool = False
@@ -126,39 +134,70 @@ class AdditiveIncrease:
 
 @dataclass(frozen=True)
 class DrainRule:
-    """Ours: the dearest level at which the whole queue, served in deadline order, meets every deadline with margin.
+    """Ours: the dearest level at which the queue, and who joins it meanwhile, is answered in time.
 
-    The whole queue counts, not its head alone, so that a burst is met before it is late; predicted times are multiplied
-    by the correction, so that a wrong table is forgiven. Where no level suffices, the cheapest.
+    The whole queue counts, not its head alone, so that a burst is met before it is late; so do those who will have come
+    by the time it is drained, so that what is spent now is not lacked then; predicted times are multiplied by the
+    correction, so that a wrong table is forgiven. Where no level suffices, the cheapest.
+
+    How sure "in time" must be follows from what the next cheaper level would cost: at 97% of this one's quality, being
+    late for more than 3% loses more than going down does. A small step down is taken early, a cliff late.
 
     Args:
         ladder: dearest first.
-        margin: share of the SLO that plans may use; the rest absorbs what is not predicted. Smaller misses less, at
-            lower quality.
+        margin: share of the SLO that plans may use where one must be sure; the rest absorbs what is not predicted.
+            Smaller misses less, at lower quality.
     """
 
     ladder: Ladder
     margin: float = MARGIN
-    _spare: float = field(init=False, repr=False)
+    _steps: tuple[_Step, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.margin <= 1:
             raise ConfigError(f"margin {self.margin} is out of range; wanted a share of the SLO in (0, 1]")
-        object.__setattr__(self, "_spare", (1 - self.margin) * self.ladder.slo_s)
+        rungs, most = self.ladder.rungs, (1 - self.margin) * self.ladder.slo_s
+        steps = [_Step.of(rung, cheaper, most) for rung, cheaper in pairwise(rungs)]
+        object.__setattr__(self, "_steps", tuple(steps))
 
     def __call__(self, load: Load) -> Level:
         """The dearest level that suffices."""
-        for rung in self.ladder.rungs[:-1]:
-            if self.suffices(rung, load):
-                return rung.level
+        for step in self._steps:
+            if self._suffices(step, load):
+                return step.rung.level
         return self.ladder.rungs[-1].level
 
-    def suffices(self, rung: Rung, load: Load) -> bool:
-        """Whether every queued request is done in time at ``rung``."""
-        queue, size = load.deadlines, rung.max_batch
-        finished = load.now + self._spare
+    def sufficient(self, load: Load) -> list[Level]:
+        """All levels but the cheapest that suffice."""
+        return [step.rung.level for step in self._steps if self._suffices(step, load)]
+
+    def _suffices(self, step: _Step, load: Load) -> bool:
+        times, size, queue = step.rung.seconds, step.rung.max_batch, load.deadlines
+        drained = step.spare
         for first in range(0, len(queue), size):
-            finished += load.correction * rung.seconds[min(size, len(queue) - first) - 1]
-            if finished > queue[first]:
+            drained += load.correction * times[min(size, len(queue) - first) - 1]
+            if load.now + drained > queue[first]:
                 return False
-        return True
+        slo, horizon = self.ladder.slo_s, HORIZON * self.ladder.slo_s
+        rate = len(queue) / max(load.waited, horizon)
+        joined = min(size, max(1, math.ceil(rate * (drained - step.spare))))
+        growth = max(0.0, rate * load.correction * times[-1] / size - 1)
+        return drained + load.correction * times[joined - 1] + step.share * horizon * growth <= slo
+
+
+class _Step(NamedTuple):
+    """A rung, the share of its quality that the next cheaper one has, and the seconds spared for what is not foreseen.
+
+    Delays that are not foreseen are taken as normal: as many seconds are spared as suffice in ``share`` of all cases,
+    where the most suffice in ``SURE`` of them.
+    """
+
+    rung: Rung
+    share: float
+    spare: float
+
+    @classmethod
+    def of(cls, rung: Rung, cheaper: Rung, most: float) -> _Step:
+        share = cheaper.quality / rung.quality if rung.quality > 0 else 1.0
+        sure = NormalDist().inv_cdf(min(max(share, 0.5), SURE)) / NormalDist().inv_cdf(SURE)
+        return cls(rung, share, most * sure)

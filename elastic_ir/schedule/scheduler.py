@@ -37,6 +37,7 @@ class Scheduler:
         self._policy = shrink_with_load if self.ladder is None else policy(self.ladder)
         self._clock, self._correction = clock, Correction()
         self._due: list[float] = []
+        self._since: list[float] = []
         self._previous: Level | None = None
         self._late = False
         self._lock = threading.Lock()
@@ -59,12 +60,14 @@ class Scheduler:
             started = self._clock()
             due = started + (slo if seconds is None else seconds)
             insort(self._due, due)
+            self._since.append(started)
             beside = float(len(self._due))
             load = Load(
                 len(self._due),
                 asked,
                 started,
                 tuple(self._due),
+                started - self._since[0],
                 self._correction.at(started),
                 self._previous,
                 self._late,
@@ -74,13 +77,17 @@ class Scheduler:
             yield level
         except BaseException:
             with self._lock:
-                self._due.remove(due)
+                self._forget(started, due)
             raise
         with self._lock:
             ended = self._clock()
             beside = (beside + len(self._due)) / 2
-            self._due.remove(due)
+            self._forget(started, due)
             self._previous, self._late = level, ended > due
             rung = None if self.ladder is None else self.ladder.rung(level)
             if rung is not None:
                 self._correction.observe(ended, (ended - started) / beside, rung.seconds[0])
+
+    def _forget(self, started: float, due: float) -> None:
+        self._due.remove(due)
+        self._since.remove(started)

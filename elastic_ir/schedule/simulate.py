@@ -140,7 +140,8 @@ def simulate(
             continue
         learned = correction.at(clock) if correct else 1.0
         deadlines = [times[request] + slo for request in queue]
-        level = policy(Load(len(queue), dearest, clock, deadlines, learned, previous, late))
+        waited = clock - times[queue[0]]
+        level = policy(Load(len(queue), dearest, clock, deadlines, waited, learned, previous, late))
         place = places[level]
         rung = ladder.rungs[place]
         size = min(len(queue), rung.max_batch)

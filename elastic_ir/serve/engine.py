@@ -318,7 +318,8 @@ class Engine:
         dearest = self.ladder.rungs[0].level
         deadlines = [task.due for task in self._queue]
         correction = self._correction.at(now)
-        load = Load(len(deadlines), dearest, now, deadlines, correction, self._previous, self._late)
+        waited = now - min(task.arrived for task in self._queue)
+        load = Load(len(deadlines), dearest, now, deadlines, waited, correction, self._previous, self._late)
         wanted = self._policy(load)
         acting = dearest if self.mode == "monitor" else wanted
         self._observer.chosen(wanted, acting)

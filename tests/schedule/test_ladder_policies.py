@@ -18,6 +18,7 @@ DEAREST = LADDER.rungs[0].level
 PLACE = {rung.level: place for place, rung in enumerate(LADDER.rungs)}
 SLACKS = st.lists(st.floats(-0.1, 0.25), min_size=0, max_size=60).map(sorted)
 CORRECTION = st.floats(0.5, 5)
+WAITED = st.floats(0, 0.3)
 
 
 def load(slacks: list[float], **more: Any) -> Load:
@@ -40,25 +41,53 @@ def test_every_policy_is_a_function_of_the_load(slacks: list[float], correction:
         assert policy(seen) == policy(seen._replace(deadlines=tuple(seen.deadlines)))
 
 
-@given(SLACKS, SLACKS, CORRECTION)
-def test_more_queue_never_gets_a_dearer_level(slacks: list[float], others: list[float], correction: float) -> None:
+@given(SLACKS, SLACKS, WAITED, CORRECTION)
+def test_more_queue_never_gets_a_dearer_level(
+    slacks: list[float], others: list[float], waited: float, correction: float
+) -> None:
     rule = DrainRule(LADDER)
-    less, more = (load(queue, correction=correction) for queue in (slacks, sorted(slacks + others)))
+    less, more = (load(queue, waited=waited, correction=correction) for queue in (slacks, sorted(slacks + others)))
     assert PLACE[rule(less)] <= PLACE[rule(more)]
 
 
-@given(SLACKS, st.floats(0, 0.2), CORRECTION)
-def test_more_slack_never_gets_a_cheaper_level(slacks: list[float], extra: float, correction: float) -> None:
+@given(SLACKS, st.floats(0, 0.2), WAITED, CORRECTION)
+def test_more_slack_never_gets_a_cheaper_level(
+    slacks: list[float], extra: float, waited: float, correction: float
+) -> None:
     for policy in (DrainRule(LADDER), HeadSlack(LADDER)):
-        less, more = (load(queue, correction=correction) for queue in (slacks, [slack + extra for slack in slacks]))
+        less, more = (
+            load(queue, waited=waited, correction=correction) for queue in (slacks, [slack + extra for slack in slacks])
+        )
         assert PLACE[policy(more)] <= PLACE[policy(less)]
 
 
-@given(SLACKS, CORRECTION)
-def test_a_level_that_suffices_is_chosen_if_there_is_one(slacks: list[float], correction: float) -> None:
-    rule, seen = DrainRule(LADDER), load(slacks, correction=correction)
-    sufficing = [place for place, rung in enumerate(LADDER.rungs) if rule.suffices(rung, seen)]
+@given(SLACKS, WAITED, CORRECTION)
+def test_a_level_that_suffices_is_chosen_if_there_is_one(slacks: list[float], waited: float, correction: float) -> None:
+    rule, seen = DrainRule(LADDER), load(slacks, waited=waited, correction=correction)
+    sufficing = [PLACE[level] for level in rule.sufficient(seen)]
     assert PLACE[rule(seen)] == (min(sufficing) if sufficing else len(LADDER.rungs) - 1)
+    for place in sufficing:
+        done = 0.0
+        for first in range(0, len(slacks), 8):
+            done += correction * LADDER.rungs[place].seconds[min(8, len(slacks) - first) - 1]
+            assert done <= slacks[first] + 1e-9
+
+
+def test_a_cliff_is_gone_down_late_and_a_small_step_early() -> None:
+    small, cliff = (
+        LADDER._replace(rungs=(rung, LADDER.rungs[1]._replace(quality=share * rung.quality)))
+        for rung in LADDER.rungs[:1]
+        for share in (0.999, 0.6)
+    )
+    took = LADDER.rungs[0].seconds[0]
+    tight = load([took + 0.03], waited=0.0)
+    assert DrainRule(small)(tight) == LADDER.rungs[1].level
+    assert DrainRule(cliff)(tight) == DEAREST
+
+
+def test_those_who_join_count_too() -> None:
+    queue = [0.2] * 4
+    assert PLACE[DrainRule(LADDER)(load(queue, waited=0.01))] > PLACE[DrainRule(LADDER)(load(queue, waited=0.2))]
 
 
 def test_thresholds_are_a_table_from_concurrency_to_level() -> None:
