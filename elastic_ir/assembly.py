@@ -174,7 +174,9 @@ def _retrievers(
     hybrid = Fusion([dense, bm25], method=config.fusion.method, weights=weights)
     if not config.fallback:
         return {"hybrid": hybrid}
-    return {"dense": Fallback(dense, bm25), "hybrid": hybrid, "bm25": bm25}
+    assert denser is not None
+    smallest = _dense(config, level._replace(subnet=denser.config.smallest), denser, generation)
+    return {"dense": Fallback(dense, bm25), "hybrid": hybrid, "bm25": Fallback(bm25, smallest)}
 
 
 def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, generation: Generation) -> Stage:

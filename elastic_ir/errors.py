@@ -70,6 +70,10 @@ class BackendError(ElasticIRError):
     exit_code = 4
 
 
+class StartingError(BackendError):
+    """A helper process that is being started anew; the same request may be served some seconds later."""
+
+
 class OverloadedError(ElasticIRError):
     """Too much is asked at once; the same request may be served ``retry_after_s`` seconds later."""
 

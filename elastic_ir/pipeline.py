@@ -20,6 +20,7 @@ from elastic_ir.schedule import Scheduler
 from elastic_ir.schedule.ladderfile import LadderFile, read_ladder
 from elastic_ir.schedule.underload import under_load
 from elastic_ir.stage import SearchContext, timed
+from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
 
@@ -322,12 +323,13 @@ class Pipeline:
         rankings = timed(self._parts.stage, asked, context)
         elapsed = (time.perf_counter() - started) * 1000 / len(asked)
         stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}
+        smallest = None if self._parts.denser is None else self._parts.denser.config.smallest
         return [
             Hits(
                 ranking.query,
                 self._with_text(ranking.hits[:k]) if texts else ranking.hits[:k],
-                _answered(level, ranking),
-                _degraded(ranking, level, requested),
+                _answered(level, ranking, smallest),
+                _degraded(ranking, level, requested, smallest),
                 elapsed,
                 stage_ms,
                 self.generation,
@@ -361,17 +363,19 @@ def _checked(text: str, query_id: str = "") -> Ranking:
     return Ranking(cut, degraded=(Degradation("query_cut", "pipeline", detail),))
 
 
-def _answered(level: Level, ranking: Ranking) -> Level:
-    """The level that really answered: what failed is not in it."""
+def _answered(level: Level, ranking: Ranking, smallest: Subnet | None) -> Level:
+    """The level that really answered: what failed is not in it; ``smallest`` encodes queries in place of BM25."""
     reasons = {note.reason for note in ranking.degraded}
     if "dense_down" in reasons:
         level = Level("bm25", None, level.rerank)
     elif "bm25_down" in reasons and level.retriever == "hybrid":
         level = level._replace(retriever="dense")
+    elif "bm25_down" in reasons:
+        level = Level("dense", smallest, level.rerank)
     return level._replace(rerank=None) if "ranker_down" in reasons else level
 
 
-def _degraded(ranking: Ranking, level: Level, requested: Level) -> Degraded | None:
+def _degraded(ranking: Ranking, level: Level, requested: Level, smallest: Subnet | None) -> Degraded | None:
     notes = list(ranking.degraded)
     if level != requested:
         notes.insert(0, Degradation("load", "pipeline", f"{requested} asked for, {level} spent"))
@@ -379,4 +383,4 @@ def _degraded(ranking: Ranking, level: Level, requested: Level) -> Degraded | No
         return None
     detail = "; ".join(note.detail for note in notes if note.detail)
     reasons = tuple(dict.fromkeys(note.reason for note in notes))
-    return Degraded(reasons, _answered(level, ranking), requested, len(ranking.hits), detail)
+    return Degraded(reasons, _answered(level, ranking, smallest), requested, len(ranking.hits), detail)

@@ -24,7 +24,6 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone
 from elastic_ir.records import Query
 from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel
-from elastic_ir.subnet import Subnet
 
 MEASURE = "ndcg@10"
 MARGIN = 0.01
@@ -151,9 +150,7 @@ def _check_slo(pipeline: Pipeline, queries: Sequence[Query], slo_ms: float) -> N
     """Refuse an SLO that no level can meet, before hours of scoring."""
     cheapest = [Level("bm25")] if "bm25" in pipeline.parts.retrievers else []
     if pipeline.parts.denser is not None:
-        config = pipeline.parts.denser.config
-        subnets = [config.full, *map(Subnet.parse, config.trained)]
-        smallest = min(subnets, key=lambda subnet: config.flops(subnet, 1, 1))
+        smallest = pipeline.parts.denser.config.smallest
         cheapest += [Level(retriever, smallest) for retriever in pipeline.parts.retrievers - {"bm25"}]
     if cheapest:
         _check_fastest(min(_single(pipeline, cheapest, queries).values()), slo_ms)

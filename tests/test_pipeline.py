@@ -286,6 +286,22 @@ def test_half_of_a_hybrid_answers_alone(
         assert hits.degraded.reasons == (f"{down}_down",)
 
 
+def test_the_smallest_query_encoder_answers_while_bm25_is_down(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BackendError("no answer")
+
+    assert pipeline.parts.lucene is not None
+    monkeypatch.setattr(pipeline.parts.lucene, "search", fail)
+    hits = pipeline.search("cat on the mat", level="bm25")
+    assert pipeline.parts.denser is not None
+    assert str(hits.level) == f"dense:{pipeline.parts.denser.config.smallest}"
+    assert [hit.doc_id for hit in hits] == [hit.doc_id for hit in pipeline.search("cat on the mat", level=hits.level)]
+    assert hits.degraded is not None
+    assert hits.degraded.reasons == ("bm25_down",)
+
+
 def test_hybrid_joins_both(settings: dict[str, Any], six_documents: Path) -> None:
     plain = settings | {"reranker": None, "retriever": "hybrid"}
     with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:

@@ -75,6 +75,11 @@ class ElasticConfig(BaseModel):
         """The whole model."""
         return Subnet(1.0, self.num_layers)
 
+    @property
+    def smallest(self) -> Subnet:
+        """The sub-network trained that takes the fewest FLOPs."""
+        return min([self.full, *map(Subnet.parse, self.trained)], key=lambda subnet: self.flops(subnet, 1, 1))
+
     def deepest(self, width: float) -> Subnet:
         """The deepest sub-network of ``width`` that was trained, or the one of all layers if none is named."""
         named = [subnet for subnet in map(Subnet.parse, self.trained) if subnet.width == width]

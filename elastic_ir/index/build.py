@@ -147,12 +147,15 @@ def _write_stores(
 
 
 def _write_lucene(folder: Path, count: int) -> None:
+    from elastic_ir.index.classes import archive_classes
     from elastic_ir.index.lucene import build_lucene
 
     with closing(DocumentStore(folder, read_rows(folder, count))) as documents:
         build_lucene(((document.doc_id, document.contents) for document in documents), folder / LUCENE)
     for path in [folder / LUCENE, *(folder / LUCENE).rglob("*")]:
         durable.sync(path)
+    if count:
+        archive_classes(folder / LUCENE)
 
 
 def _write_manifest(folder: Path, **settings: Any) -> bytes:

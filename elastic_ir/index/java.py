@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from importlib.util import find_spec
@@ -51,6 +52,18 @@ def anserini_jar() -> Path:
     if not jars:
         raise BackendError("BM25 needs the Anserini jar inside pyserini, which is missing; run 'pip install pyserini'")
     return jars[-1]
+
+
+def class_archive() -> Path:
+    """Where the classes of this Java and this jar are kept, see ``elastic_ir.index.classes``."""
+    from platformdirs import user_cache_path
+
+    home, jar = java_home(), anserini_jar()
+    found = jar.stat()
+    release = (home / "release").read_text(encoding="utf-8", errors="replace")
+    stamp = f"{home}\n{release}\n{jar}\n{found.st_size} {found.st_mtime_ns}"
+    digest = hashlib.sha256(stamp.encode()).hexdigest()[:16]
+    return user_cache_path("elastic_ir") / "java" / f"{digest}.jsa"
 
 
 def _package(name: str) -> Path:

@@ -20,9 +20,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexNotFoundError, InputError
+from elastic_ir.errors import (
+    BackendError,
+    ConfigError,
+    IndexCorruptError,
+    IndexNotFoundError,
+    InputError,
+    StartingError,
+)
 from elastic_ir.index import lucene_child
-from elastic_ir.index.java import anserini_jar, java_home
+from elastic_ir.index.java import anserini_jar, class_archive, java_home
 from elastic_ir.records import in_run_order
 
 logger = logging.getLogger(__name__)
@@ -91,6 +98,7 @@ class LuceneIndex:
         rm3: expand each query by 10 terms of its first 10 documents.
         timeout_s: after which a process that does not answer is killed, for at most 32 queries.
         heap_mb: memory of Java.
+        java_options: more for its command line.
 
     Raises:
         IndexNotFoundError: if there is no Lucene index in ``folder``.
@@ -105,8 +113,9 @@ class LuceneIndex:
         rm3: bool = False,
         timeout_s: float = 30.0,
         heap_mb: int = 512,
+        java_options: Sequence[str] = (),
     ) -> None:
-        self.folder, self.timeout_s, self.heap_mb = Path(folder), timeout_s, heap_mb
+        self.folder, self.timeout_s, self.heap_mb, self.java_options = Path(folder), timeout_s, heap_mb, java_options
         self._settings = {"folder": str(self.folder.resolve()), "k1": k1, "b": b, "rm3": rm3}
         if not any(self.folder.glob("segments_*")):
             found = "no segments_* file in it" if self.folder.is_dir() else "no such folder"
@@ -114,8 +123,9 @@ class LuceneIndex:
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._closed = False
+        self._started = self._starting = False
 
-    def search(self, queries: Sequence[str], k: int, *, threads: int = 1) -> list[LuceneResult]:
+    def search(self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True) -> list[LuceneResult]:
         """The ``k`` best documents for each query.
 
         A query is a bag of words: no character has a meaning of its own. Scores are Anserini's: rounded
@@ -125,9 +135,11 @@ class LuceneIndex:
             queries: any text; blank ones, and those of stop words only, find nothing.
             k: hits wanted, at least 1; more than there are documents is fine.
             threads: queries searched at the same time.
+            wait: for a process that must be started anew, which takes seconds; False has it started meanwhile.
 
         Raises:
             InputError: if ``k`` or ``threads`` is less than 1.
+            StartingError: if the process is being started anew, and ``wait`` is False.
             IndexCorruptError: if Lucene cannot open the index.
             ConfigError: if RM3 is wanted of an index built without term vectors.
             BackendError: if Java fails twice in a row, or after ``close()``.
@@ -138,7 +150,7 @@ class LuceneIndex:
         results: list[LuceneResult] = []
         for first in range(0, len(queries), _QUERIES_PER_REQUEST):
             batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
-            found = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads})
+            found = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}, wait)
             results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
 
@@ -148,16 +160,20 @@ class LuceneIndex:
             self._closed = True
             self._drop()
 
-    def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
+    def _ask(self, command: str, arguments: dict[str, Any], wait: bool) -> Any:
         """Ask the process, and a second one where the first is gone."""
+        if self._starting and not wait and not self._alive:
+            raise self._not_there()
         with self._lock:
             first_failure = ""
             while True:
                 if self._closed:
                     raise BackendError(f"Lucene index {self.folder} was closed; open it again to search")
+                if self._started and not wait and not self._alive:
+                    self._start_meanwhile()
+                    raise self._not_there()
                 try:
-                    process = self._running()
-                    return process.ask(command, arguments, self.timeout_s)
+                    return self._running().ask(command, arguments, self.timeout_s)
                 except _RefusedError as exc:
                     raise BackendError(f"Lucene index {self.folder}: search failed ({exc})") from exc
                 except _GoneError as exc:
@@ -170,25 +186,52 @@ class LuceneIndex:
                     first_failure = str(exc)
                     logger.warning("Lucene process of %s failed (%s); starting another", self.folder, exc)
 
+    @property
+    def _alive(self) -> bool:
+        process = self._process
+        return process is not None and process.alive
+
+    def _start_meanwhile(self) -> None:
+        self._starting = True
+        threading.Thread(target=self._start, name="elastic-ir-lucene", daemon=True).start()
+
+    def _start(self) -> None:
+        with self._lock:
+            try:
+                if not self._closed:
+                    self._running()
+            except Exception as exc:
+                logger.warning("Lucene process of %s could not be started: %s", self.folder, exc)
+            finally:
+                self._starting = False
+
+    def _not_there(self) -> StartingError:
+        return StartingError(f"Lucene index {self.folder}: its process is being started anew")
+
     def _running(self) -> _Process:
         """The process, started and with the index open."""
-        if self._process is None or not self._process.alive:
+        if self._process is None or not self._alive:
             self._drop()
-            self._process = _Process(self.heap_mb)
-            try:
-                has_term_vectors = self._process.ask("open", self._settings, START_TIMEOUT_S)
-            except _RefusedError as exc:
-                self._drop()
-                raise IndexCorruptError(
-                    f"Lucene index {self.folder} cannot be opened ({exc}); restore it from a copy or build it again"
-                ) from exc
-            if self._settings["rm3"] and not has_term_vectors:
-                self._drop()
-                raise ConfigError(
-                    f"Lucene index {self.folder} has no term vectors, which RM3 needs; "
-                    "build it with term_vectors=True or search without RM3"
-                )
+            self._process = self._opened(_Process(self.heap_mb, self.java_options))
+            self._started = True
         return self._process
+
+    def _opened(self, process: _Process) -> _Process:
+        """``process`` with the index open."""
+        try:
+            has_term_vectors = process.ask("open", self._settings, START_TIMEOUT_S)
+        except _RefusedError as exc:
+            process.close()
+            raise IndexCorruptError(
+                f"Lucene index {self.folder} cannot be opened ({exc}); restore it from a copy or build it again"
+            ) from exc
+        if self._settings["rm3"] and not has_term_vectors:
+            process.close()
+            raise ConfigError(
+                f"Lucene index {self.folder} has no term vectors, which RM3 needs; "
+                "build it with term_vectors=True or search without RM3"
+            )
+        return process
 
     def _drop(self) -> None:
         if self._process is not None:
@@ -207,7 +250,10 @@ class _RefusedError(Exception):
 class _Process:
     """A running ``lucene_child``, asked one thing at a time."""
 
-    def __init__(self, heap_mb: int) -> None:
+    def __init__(self, heap_mb: int, options: Sequence[str] = ()) -> None:
+        archive = class_archive()
+        if not options and archive.is_file():
+            options = [f"-XX:SharedArchiveFile={archive}"]
         environment = {**os.environ, "JAVA_HOME": str(java_home())}
         self._socket, other = socket.socketpair()
         # Another file than a pipe: nobody has to read it, and its end tells why the process is gone.
@@ -215,7 +261,7 @@ class _Process:
         with other:
             command = [sys.executable, "-P", lucene_child.__file__, str(other.fileno())]
             self._popen = subprocess.Popen(
-                [*command, str(anserini_jar()), str(heap_mb)],
+                [*command, str(anserini_jar()), str(heap_mb), *options],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -275,7 +275,7 @@ def _one_line(exc: Exception) -> str:
     return f"{name}: {text.removeprefix('JVM exception occurred: ')}"
 
 
-def _start_java(jar: str, heap_mb: int) -> None:
+def _start_java(jar: str, heap_mb: int, options: Sequence[str]) -> None:
     import jnius_config
 
     jnius_config.set_classpath(jar)
@@ -291,6 +291,7 @@ def _start_java(jar: str, heap_mb: int) -> None:
         # Errors to stderr and nothing else; the full log4j would double the time to start.
         "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
         "-Dtests.seed=0",  # Lucene draws the ids of segments from it: equal builds give equal files (but *.si)
+        *options,
     )
     import jnius  # noqa: F401 - importing starts Java
 
@@ -305,12 +306,12 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def main(descriptor: str, jar: str, heap_mb: str) -> None:
-    """Serve on the inherited socket ``descriptor``."""
+def main(descriptor: str, jar: str, heap_mb: str, *options: str) -> None:
+    """Serve on the inherited socket ``descriptor``; ``options`` are Java's."""
     faulthandler.disable()  # Java uses SIGSEGV itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    _start_java(jar, int(heap_mb))
+    _start_java(jar, int(heap_mb), options)
     try:
         with socket.socket(fileno=int(descriptor)) as connection:
             serve(connection, Commands())

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.records import Degradation, Ranking
-from elastic_ir.retrieve.queries import Found, answer, check_candidates
+from elastic_ir.retrieve.queries import Found, answer, check_candidates, wanted
 from elastic_ir.stage import SearchContext, Stage
 
 
 class BM25Retriever(Stage):
     """The best documents under BM25. Queries that had to be cut are noted as degraded.
+
+    A search with a deadline does not wait for a Lucene process that died to be started anew.
 
     Args:
         lucene: the index; closed with this stage.
@@ -28,11 +30,12 @@ class BM25Retriever(Stage):
         self.lucene, self.candidates, self.threads = lucene, check_candidates(candidates), threads
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-        return answer(rankings, lambda queries: self._search(queries, max(context.k, self.candidates)))
+        k, wait = wanted(context, self.candidates), context.deadline is None
+        return answer(rankings, lambda queries: self._search(queries, k, wait))
 
-    def _search(self, queries: list[str], k: int) -> list[Found]:
+    def _search(self, queries: list[str], k: int, wait: bool) -> list[Found]:
         cut = Degradation("query_cut", self.name, "too many different terms; only the rarest were searched for")
-        results = self.lucene.search(queries, k, threads=self.threads)
+        results = self.lucene.search(queries, k, threads=self.threads, wait=wait)
         return [Found(result.hits, (cut,) if result.cut else ()) for result in results]
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from elastic_ir.errors import BackendError, InputError
+from elastic_ir.errors import BackendError, InputError, StartingError
 from elastic_ir.records import Ranking
 from elastic_ir.stage import SearchContext, Stage
 
@@ -20,7 +20,8 @@ class Breaker(Stage):
     """``stage``, refused at once while it is believed to be down.
 
     After five failures in a row it is left alone for a second; then one call may try. If that fails too, it is left
-    alone twice as long, up to half a minute. An ``InputError`` is the caller's mistake and counts as no failure.
+    alone twice as long, up to half a minute. An ``InputError`` is the caller's mistake and counts as no failure; nor
+    does a process that is being started already.
 
     Source: the circuit breaker of Nygard, Release It! (2007).
     """
@@ -45,7 +46,7 @@ class Breaker(Stage):
                 self._closed_again = started + self._pause  # others wait for this one's outcome
         try:
             found = self.stage(rankings, context)
-        except InputError:
+        except (InputError, StartingError):
             raise
         except Exception:
             self._failed()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from elastic_ir.records import Ranking
-from elastic_ir.retrieve.queries import Found, answer, check_candidates
+from elastic_ir.retrieve.queries import Found, answer, check_candidates, wanted
 from elastic_ir.stage import SearchContext, Stage
 from elastic_ir.subnet import Subnet
 
@@ -52,7 +52,7 @@ class DenseRetriever(Stage):
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
         asked = context.level.subnet if context.level is not None else None
         subnet = self.subnet if asked is None else asked
-        k = max(context.k, self.candidates)
+        k = wanted(context, self.candidates)
         return answer(rankings, lambda queries: self._search(queries, subnet, k))
 
     def _search(self, queries: list[str], subnet: Subnet | None, k: int) -> list[Found]:

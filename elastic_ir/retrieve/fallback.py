@@ -1,4 +1,4 @@
-"""BM25 in place of a dense retriever that cannot answer."""
+"""One retriever in place of another that cannot answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Fallback(Stage):
     An ``InputError`` is the caller's mistake and goes to the caller.
 
     Args:
-        primary: what answers when all is well: dense.
-        secondary: what answers otherwise: BM25.
+        primary: what answers when all is well; its name and ``_down`` are the reason noted.
+        secondary: what answers otherwise: BM25 for dense, the smallest query encoder for BM25.
 
     Raises:
         BackendError: on a call, if both fail.
@@ -48,7 +48,8 @@ class Fallback(Stage):
                 f"no retriever is left: {self.primary.name} failed ({described(failure)}), "
                 f"then {self.secondary.name} ({described(exc)})"
             ) from exc
-        note = Degradation("dense_down", "dense", str(failure) or type(failure).__name__)
+        name = self.primary.name
+        note = Degradation(f"{name}_down", name, str(failure) or type(failure).__name__)
         return [result._replace(degraded=(*result.degraded, note)) for result in results]
 
     def close(self) -> None:

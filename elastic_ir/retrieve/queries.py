@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from elastic_ir.errors import InputError
 from elastic_ir.records import Degradation, Hit, Ranking
+from elastic_ir.stage import SearchContext
 
 
 class Found(NamedTuple):
@@ -26,6 +27,14 @@ def answer(rankings: Sequence[Ranking], search: Callable[[list[str]], Sequence[F
 def _answered(ranking: Ranking, found: Found) -> Ranking:
     hits = tuple(Hit(doc_id, score) for doc_id, score in found.hits)
     return ranking._replace(hits=hits, degraded=ranking.degraded + found.degraded)
+
+
+def wanted(context: SearchContext, candidates: int) -> int:
+    """Hits to fetch: ``candidates`` for what follows, or as many as asked for where, by the level, nothing does."""
+    level = context.level
+    if level is not None and level.rerank is None and level.retriever != "hybrid":
+        return context.k
+    return max(context.k, candidates)
 
 
 def check_candidates(candidates: int) -> int:

@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
-import logging
 import math
-import re
 import time
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as ASGIMessage
+from pydantic_core import to_json
+from starlette.types import ASGIApp
 
-from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError, OverShareError, SubnetError
+from elastic_ir.errors import ElasticIRError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
+from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
 from elastic_ir.serve.engine import Engine, Task
+from elastic_ir.serve.mailbox import Mailbox
 from elastic_ir.serve.metrics import Metrics
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
-logger = logging.getLogger("elastic_ir.serve")
-
 PAGE = Path(__file__).parent / "page.html"
-OPEN_PATHS = {"/livez", "/readyz", "/"}
-"""Answered without a token: they show nothing of the documents."""
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
-    "; img-src 'self' data:; frame-ancestors 'none'",
-}
-LOG = "elastic_ir.log"
-"""Where a route adds to its request's line in the log."""
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 Answer = TypeVar("Answer")
 
 
-def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False) -> FastAPI:
+def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False) -> ASGIApp:
     """The service over a started ``engine``.
 
     Args:
@@ -70,35 +53,18 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
     )  # fmt: skip
     slo_s = engine.ladder.slo_s
 
-    app.add_middleware(Around, metrics=metrics, token=token)
+    mailbox = Mailbox()
 
-    @app.exception_handler(BadRequestError)
-    async def bad(_: Request, error: BadRequestError) -> Response:
-        response = _problem(error.status, error.error, error.detail)
-        if error.status in (408, 413):
-            response.headers["Connection"] = "close"
-        return response
+    async def told(_: Request, error: Exception) -> Response:
+        return problem_of(error)
 
-    @app.exception_handler(InputError)
-    async def unusable(_: Request, error: InputError) -> Response:
-        return _problem(404 if isinstance(error, SubnetError) else 422, str(error))
-
-    @app.exception_handler(OverloadedError)
-    @app.exception_handler(ExpiredError)
-    async def too_busy(_: Request, error: OverloadedError | ExpiredError) -> Response:
-        response = _problem(429 if isinstance(error, OverShareError) else 503, str(error))
-        response.headers["Retry-After"] = str(error.retry_after_s)
-        return response
-
-    @app.exception_handler(ElasticIRError)
-    async def failed(_: Request, error: ElasticIRError) -> Response:
-        logger.error("request failed: %s", error)
-        return _problem(503, "the search failed; see the service's log")
+    for kind in (BadRequestError, ElasticIRError):
+        app.add_exception_handler(kind, told)
 
     @app.exception_handler(404)
     @app.exception_handler(405)
     async def nothing_here(_: Request, error: Any) -> Response:
-        response = _problem(error.status_code, f"{error.detail}; see /docs")
+        response = problem(error.status_code, f"{error.detail}; see /docs")
         response.headers.update(error.headers or {})
         return response
 
@@ -112,16 +78,15 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
             request.scope[LOG]["query"] = asked.query
         seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
         task = engine.search(asked.query, asked.k, seconds, level, client=_client(request))
-        hits = await _answer(request, task, metrics)
+        hits = await _answer(request, task, mailbox, metrics)
         latency_ms = 1000 * (time.perf_counter() - arrived)
-        answer = m.SearchAnswer.of(
-            hits, text=asked.text, k=asked.k, wait_ms=1000 * task.waited_s, latency_ms=latency_ms
-        )
-        for reason in answer.degraded.reasons if answer.degraded else ():
+        wait_ms = 1000 * task.waited_s
+        answer = m.SearchAnswer.plain(hits, text=asked.text, k=asked.k, wait_ms=wait_ms, latency_ms=latency_ms)
+        for reason in hits.degraded.reasons if hits.degraded else ():
             metrics.degraded.labels(reason).inc()
-        request.scope[LOG] |= {"level": answer.level, "wait_ms": answer.wait_ms}
-        response = Response(answer.model_dump_json(), media_type="application/json")
-        stages = {"wait": answer.wait_ms} | answer.stage_ms
+        request.scope[LOG] |= {"level": answer["level"], "wait_ms": answer["wait_ms"]}
+        response = Response(to_json(answer), media_type="application/json")
+        stages = {"wait": answer["wait_ms"]} | answer["stage_ms"]
         response.headers["Server-Timing"] = ", ".join(f"{_word(name)};dur={ms:.1f}" for name, ms in stages.items())
         return response
 
@@ -139,7 +104,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         task = engine.run(
             lambda: encode(texts, subnet, precision=precision), m.MAX_DEADLINE_MS / 1000, client=_client(request)
         )
-        vectors = await _answer(request, task, metrics)
+        vectors = await _answer(request, task, mailbox, metrics)
         data = [m.Embedding(index=i, embedding=vector.tolist()) for i, vector in enumerate(vectors)]
         used = sum(len(text.split()) for text in texts)
         answer = m.EmbeddingsAnswer(model=denser.name, data=data, usage={"prompt_tokens": used, "total_tokens": used})
@@ -158,7 +123,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
             m.MAX_DEADLINE_MS / 1000,
             client=_client(request),
         )
-        scores = (await _answer(request, task, metrics)).tolist()
+        scores = (await _answer(request, task, mailbox, metrics)).tolist()
         order = sorted(range(len(scores)), key=lambda row: -scores[row])[: asked.top_n]
         answer = m.RerankAnswer(results=[m.RerankResult(index=row, relevance_score=scores[row]) for row in order])
         return Response(answer.model_dump_json(), media_type="application/json")
@@ -201,49 +166,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         return HTMLResponse(PAGE.read_text("utf-8"))
 
     app.openapi = lambda: _schema(app, engine, token is not None)  # type: ignore[method-assign]
-    return app
-
-
-class Around:
-    """What every request gets: an id, its token checked, headers, metrics, a line in the log."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None) -> None:
-        self.app, self.metrics, self.token = app, metrics, token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-        request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope[LOG] = {}
-
-        async def answer(message: ASGIMessage) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS if scope["path"] != "/docs" else {})
-                headers["X-Request-ID"] = request_id
-            await send(message)
-
-        try:
-            if scope["path"] in OPEN_PATHS or _authorised(request, self.token):
-                await self.app(scope, receive, answer)
-            else:
-                response = _problem(401, "no valid bearer token; send Authorization: Bearer TOKEN")
-                response.headers["WWW-Authenticate"] = "Bearer"
-                await response(scope, receive, answer)
-        finally:
-            seconds, route = time.perf_counter() - started, scope.get("route")
-            path = getattr(route, "path", "other")
-            self.metrics.requests.labels(path, status).inc()
-            if path.startswith("/v1/"):
-                self.metrics.durations.labels(path).observe(seconds)
-            line = {"path": path, "status": status, "ms": round(1000 * seconds, 2), "id": request_id}
-            logger.info(json.dumps(line | scope[LOG]))
+    return Around(app, {"/v1/search": search}, metrics, token)
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {401: {"model": m.Problem}}
@@ -281,17 +204,6 @@ def _schema(app: FastAPI, engine: Engine, guarded: bool) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _authorised(request: Request, token: str | None) -> bool:
-    if token is None:
-        return True
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))
-
-
-def _problem(status: int, error: str, detail: object = None) -> JSONResponse:
-    return JSONResponse({"error": error, "detail": detail}, status)
-
-
 def _client(request: Request) -> str:
     return "" if request.client is None else request.client.host
 
@@ -304,22 +216,27 @@ def _level(engine: Engine, text: str | None) -> Level | None:
     return level
 
 
-async def _answer(request: Request, task: Task[Answer], metrics: Metrics) -> Answer:
+async def _answer(request: Request, task: Task[Answer], mailbox: Mailbox, metrics: Metrics) -> Answer:
     """Wait for ``task`` as long as the client does."""
-    answered = asyncio.wrap_future(task.answer)
+    answered = mailbox.wait_for(task.answer)
+
+    def leave(_: object) -> None:
+        task.abandon()
+        answered.cancel()
+
     gone = asyncio.ensure_future(_disconnected(request))
+    gone.add_done_callback(leave)
     metrics.in_flight.inc()
     try:
-        await asyncio.wait([cast("asyncio.Future[Any]", answered), gone], return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done():
-            task.abandon()
-            raise BadRequestError(499, "the client went away")
         return await answered
+    except asyncio.CancelledError:
+        if task.abandoned:
+            raise BadRequestError(499, "the client went away") from None
+        raise
     finally:
         metrics.in_flight.dec()
+        gone.remove_done_callback(leave)
         gone.cancel()
-        with suppress(asyncio.CancelledError):
-            await gone
 
 
 async def _disconnected(request: Request) -> None:

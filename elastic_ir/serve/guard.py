@@ -5,17 +5,50 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_S = 5.0
+HEADERS_BYTES = 65_536
 MOST_CONNECTIONS = 1_000
 WATCH_S = 1.0
 
 
-class GuardedProtocol(H11Protocol):
+class Corked:
+    """A transport whose writes of one turn of the event loop go out together: head and body cost one system call."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._pending: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` soon."""
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(data)
+
+    def close(self) -> None:
+        """Close, once everything is sent."""
+        self._flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        return self._transport.get_write_buffer_size() + sum(map(len, self._pending))
+
+    def _flush(self) -> None:
+        if self._pending:
+            data, self._pending = b"".join(self._pending), []
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 that drops a connection whose request headers, or whose reader, take too long.
 
-    uvicorn itself waits for the first headers of a connection forever, and for a client to read its answer.
+    uvicorn itself waits for the first headers of a connection forever, takes any number of them, and waits for a client
+    to read its answer.
     """
 
     headers_s: float = HEADERS_S
@@ -23,9 +56,10 @@ class GuardedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse one connection too many; watch the others."""
-        super().connection_made(transport)
+        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
         self._idle_since: float | None = self.loop.time()
         self._unread_since: float | None = None
+        self._unparsed = 0
         self._watch: asyncio.TimerHandle | None = None
         if len(self.connections) > self.most_connections:
             transport.abort()
@@ -39,17 +73,21 @@ class GuardedProtocol(H11Protocol):
             self._watch.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Note since when a request's headers are awaited."""
+        """Note since when a request's headers are awaited, and refuse too many of them."""
         super().data_received(data)
         if self._answering():
-            self._idle_since = None
-        elif self._idle_since is None:
+            self._idle_since, self._unparsed = None, 0
+            return
+        self._unparsed += len(data)
+        if self._unparsed > HEADERS_BYTES and not self.transport.is_closing():
+            self.send_400_response("the request's headers are too long")
+        if self._idle_since is None:
             self._idle_since = self.loop.time()
 
     def on_response_complete(self) -> None:
         """The next request's headers are awaited from now on."""
         super().on_response_complete()
-        self._idle_since = self.loop.time()
+        self._idle_since, self._unparsed = self.loop.time(), 0
 
     def _answering(self) -> bool:
         cycle: Any = self.cycle

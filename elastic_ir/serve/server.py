@@ -15,6 +15,7 @@ import torch
 import uvicorn
 
 from elastic_ir.errors import ConfigError, ElasticIRError
+from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.current import read_current
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
@@ -67,6 +68,8 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
     """
     check_address(service)
     torch.set_num_interop_threads(1)
+    if pipeline.parts.lucene is not None:
+        archive_classes(pipeline.parts.lucene.folder)
     metrics = Metrics(ladder)
     engine = Engine(pipeline, ladder, service.mode, metrics)
     engine.start(WARM_UP)

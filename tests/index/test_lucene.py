@@ -15,8 +15,16 @@ from pathlib import Path
 import pytest
 from contract import check_stage
 
-from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexNotFoundError, InputError
-from elastic_ir.index.java import anserini_jar, java_home
+from elastic_ir.errors import (
+    BackendError,
+    ConfigError,
+    IndexCorruptError,
+    IndexNotFoundError,
+    InputError,
+    StartingError,
+)
+from elastic_ir.index.classes import archive_classes
+from elastic_ir.index.java import anserini_jar, class_archive, java_home
 from elastic_ir.index.lucene import LuceneIndex, build_lucene
 from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS
 from elastic_ir.records import in_run_order
@@ -187,6 +195,40 @@ def test_a_process_that_is_killed_hangs_or_is_interrupted_is_replaced(folder):
         pids = {first, second, third}
     assert len(pids) == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)  # not even a zombie
+
+
+def test_who_does_not_wait_is_told_while_another_process_starts(folder):
+    with closing(LuceneIndex(folder)) as index:
+        index.search(["dog"], 1, wait=False)  # a first start is waited for
+        os.kill(pid_of(index), signal.SIGKILL)
+        index._process._popen.wait()
+        began = time.monotonic()
+        with pytest.raises(StartingError, match="started anew"):
+            index.search(["dog"], 1, wait=False)
+        assert time.monotonic() - began < 0.5
+        assert doc_ids(index, "dog") == ["dog"]  # this one waits
+        assert [doc_id for doc_id, _ in index.search(["dog"], 1, wait=False)[0].hits] == ["dog"]
+
+
+def test_classes_are_kept_once_and_used(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    archive_classes(folder)
+    archive = class_archive()
+    made = archive.stat().st_mtime_ns
+    archive_classes(folder)
+    assert archive.stat().st_mtime_ns == made
+    with closing(LuceneIndex(folder)) as index:
+        assert doc_ids(index, "dog") == ["dog"]
+        mapped = Path(f"/proc/{pid_of(index)}/maps")
+        assert not mapped.is_file() or archive.name in mapped.read_text()
+
+
+def test_classes_that_cannot_be_kept_are_no_error(folder, tmp_path, monkeypatch):
+    (tmp_path / "elastic_ir").write_text("a file where the cache should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    archive_classes(folder)
+    with closing(LuceneIndex(folder)) as index:
+        assert doc_ids(index, "dog") == ["dog"]
 
 
 def test_a_process_that_fails_twice_is_an_error(folder):

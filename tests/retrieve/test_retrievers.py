@@ -20,7 +20,7 @@ class CountingLucene:
     def __init__(self):
         self.asked, self.closed = [], False
 
-    def search(self, queries, k, *, threads=1):
+    def search(self, queries, k, *, threads=1, wait=True):
         self.asked.append((list(queries), k, threads))
         return [LuceneResult(self._hits(query)[:k], len(query.split()) > 3) for query in queries]
 

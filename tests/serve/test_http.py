@@ -24,6 +24,7 @@ from elastic_ir.cli import app
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.rerank import ElasticRanker
+from elastic_ir.serve.messages import SearchAnswer
 
 
 def post(service: Any, path: str = "/v1/search", **body: Any) -> httpx.Response:
@@ -40,6 +41,7 @@ def test_an_answer_says_how_it_came_about(service: Any) -> None:
     assert found["level"] == "dense:w1.00-d4+rerank:w1.00:4@1.00"
     assert found["degraded"] is None
     assert found["generation"] == 1
+    SearchAnswer.model_validate_json(response.content)
     assert {"dense", "rerank"} <= set(found["stage_ms"])
     assert found["wait_ms"] <= found["latency_ms"]
     assert "rerank;dur=" in response.headers["server-timing"]
@@ -170,6 +172,16 @@ def test_slow_and_idle_connections_are_dropped(service: Any) -> None:
             assert made.recv(10) == b""
         made.close()
     assert 2 < time.monotonic() - begun < 10
+    assert post(service, query="cat").status_code == 200
+
+
+def test_headers_without_end_are_refused(service: Any) -> None:
+    where = urlsplit(service.url)
+    with socket.create_connection((where.hostname, where.port), timeout=15) as made:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            made.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-Long: y\r\n" * 20_000)
+        with suppress(ConnectionResetError):
+            assert made.recv(1000).startswith(b"HTTP/1.1 400")
     assert post(service, query="cat").status_code == 200
 
 
