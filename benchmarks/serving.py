@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,8 @@ def four(bench: Bench) -> Figures:
     form = f"poisson:{4 * bench.c}"
     with bench.server() as server:
         found = bench.load(server, form)
-    return found.summary() | beside_simulated(bench, found, form, bench.seconds, "4 C")
+        http = {"http_ms": 1000 * server.metric("elastic_ir_http_request_seconds")}
+    return found.summary() | http | beside_simulated(bench, found, form, bench.seconds, "4 C")
 
 
 def four_fixed(bench: Bench) -> Figures:
@@ -154,11 +156,11 @@ def flood(bench: Bench) -> Figures:
     return found | {"goodput_share": found["goodput"] / most, "memory_growth_mb": grown}
 
 
-def hang_up(bench: Bench) -> Figures:
+def hang_up(bench: Bench, times: float = 4) -> Figures:
     """4 C with 30% of the clients gone after 50 ms: how many of theirs were dropped before any work."""
     name = 'elastic_ir_shed_total{reason="abandoned"}'
     with bench.server() as server:
-        found = bench.load(server, f"poisson:{4 * bench.c}", hang_up=(0.3, 0.05)).summary()
+        found = bench.load(server, f"poisson:{times * bench.c}", hang_up=(0.3, 0.05)).summary()
         time.sleep(1)
         dropped = server.metric(name)
     gone = found["statuses"].get("hung up", 0)
@@ -245,7 +247,8 @@ def beside_simulated(bench: Bench, found: Loaded, form: str, seconds: float, nam
 
 ROWS: dict[str, tuple[Callable[[Bench], Figures], Sequence[tuple[str, str]]]] = {
     "0.5 C": (half, [("in_slo", "{:.2%} in time"), ("statuses", "{}")]),
-    "4 C": (four, [("in_slo", "{:.2%} in time"), ("quality", "quality {:.4f}"), ("simulated", "simulated {}")]),
+    "4 C": (four, [("in_slo", "{:.2%} in time"), ("quality", "quality {:.4f}"),
+                     ("http_ms", "HTTP {:.2f} ms a request"), ("simulated", "simulated {}")]),
     "4 C, fixed full": (four_fixed, [("in_slo", "{:.2%} in time"), ("statuses", "{}")]),
     "step 0.5-8-0.5 C": (
         step,
@@ -257,7 +260,10 @@ ROWS: dict[str, tuple[Callable[[Bench], Figures], Sequence[tuple[str, str]]]] = 
         [("goodput_share", "goodput {:.1%}"), ("refusal_p99_ms", "refusals p99 {:.0f} ms"),
          ("memory_growth_mb", "memory {:+.0f} MB")],
     ),
-    "30% hang up": (hang_up, [("hung_up", "{:.0f} hung up"), ("never_scored", "{:.1%} never scored")]),
+    "30% hang up, 4 C": (hang_up, [("hung_up", "{:.0f} hung up"), ("never_scored", "{:.1%} never scored")]),
+    "30% hang up, 8 C": (
+        partial(hang_up, times=8), [("hung_up", "{:.0f} hung up"), ("never_scored", "{:.1%} never scored")]
+    ),
     "Lucene killed": (
         lucene_killed,
         [("kills", "{} kills"), ("failed_dense", "{} failed"), ("bm25_back_s", "BM25 back in {:.1f} s")],

@@ -33,6 +33,14 @@ class Rung(NamedTuple):
         """Requests a second that full batches sustain, by the median time."""
         return self.max_batch / (self.typical or self.seconds)[-1]
 
+    def with_overhead(self, seconds: float) -> Rung:
+        """This rung where each request takes ``seconds`` more."""
+        slower, typical = (
+            None if times is None else tuple(time + size * seconds for size, time in enumerate(times, 1))
+            for times in (self.seconds, self.typical)
+        )
+        return self._replace(seconds=slower or self.seconds, typical=typical)
+
     def drain(self, requests: int) -> float:
         """Seconds to serve ``requests`` in full batches and a rest."""
         whole, rest = divmod(requests, self.max_batch)
@@ -83,6 +91,10 @@ class Ladder(NamedTuple):
             rung._replace(seconds=rung.seconds[:1], typical=rung.typical and rung.typical[:1]) for rung in self.rungs
         )
         return self._replace(rungs=tuple(alone))
+
+    def with_overhead(self, seconds: float) -> Ladder:
+        """This ladder where each request takes ``seconds`` more of the same core."""
+        return self._replace(rungs=tuple(rung.with_overhead(seconds) for rung in self.rungs))
 
     def fluid_bound(self, rate: float) -> float:
         """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from elastic_ir.errors import ElasticIRError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
-from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
+from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, Cost, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
 from elastic_ir.serve.engine import Engine, Task
 from elastic_ir.serve.mailbox import Mailbox
@@ -32,7 +32,9 @@ PAGE = Path(__file__).parent / "page.html"
 Answer = TypeVar("Answer")
 
 
-def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False) -> ASGIApp:
+def create_app(
+    engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False, *, one_core: bool = False
+) -> ASGIApp:
     """The service over a started ``engine``.
 
     Args:
@@ -40,7 +42,13 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         metrics: shown at ``/metrics``.
         token: bearer token that clients must send; None asks for none.
         log_queries: write the text of queries to the log.
+        one_core: HTTP takes its time from the models: the engine counts with it.
     """
+
+    def costs(seconds: float) -> None:
+        metrics.http.set(seconds)
+        if one_core:
+            engine.add_overhead(seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -166,7 +174,7 @@ def create_app(engine: Engine, metrics: Metrics, token: str | None = None, log_q
         return HTMLResponse(PAGE.read_text("utf-8"))
 
     app.openapi = lambda: _schema(app, engine, token is not None)  # type: ignore[method-assign]
-    return Around(app, {"/v1/search": search}, metrics, token)
+    return Around(app, {"/v1/search": search}, metrics, token, Cost(costs))
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {401: {"model": m.Problem}}

@@ -32,10 +32,36 @@ HEADERS = {
 }
 LOG = "elastic_ir.log"
 """Where a route adds to its request's line in the log."""
+REQUESTS, WEIGHT = 32, 0.3
+"""Requests between two looks at what they cost, and the weight of the last look."""
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Cost:
+    """Processor seconds of the event loop's thread that a request takes, a moving average.
+
+    Args:
+        tell: called with it now and then, in that thread.
+    """
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell, self._requests, self._since, self._value = tell, 0, 0.0, 0.0
+
+    def request(self) -> None:
+        """One more was answered; called in the thread of the event loop."""
+        if not self._since:
+            self._since = time.thread_time()
+            return
+        self._requests += 1
+        if self._requests == REQUESTS:
+            now = time.thread_time()
+            lately = (now - self._since) / REQUESTS
+            self._value += WEIGHT * (lately - self._value) if self._value else lately
+            self._requests, self._since = 0, now
+            self._tell(self._value)
 
 
 class Around:
@@ -44,8 +70,10 @@ class Around:
     That way costs more than handling the request, and as much as a BM25 search of a small collection.
     """
 
-    def __init__(self, app: ASGIApp, straight: Mapping[str, Endpoint], metrics: Metrics, token: str | None) -> None:
-        self.app, self.straight, self.metrics, self.token = app, straight, metrics, token
+    def __init__(
+        self, app: ASGIApp, straight: Mapping[str, Endpoint], metrics: Metrics, token: str | None, cost: Cost
+    ) -> None:
+        self.app, self.straight, self.metrics, self.token, self.cost = app, straight, metrics, token, cost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,6 +105,7 @@ class Around:
             else:
                 await self.app(scope, receive, answer)
         finally:
+            self.cost.request()
             seconds = time.perf_counter() - started
             label = path if endpoint is not None else getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(label, status).inc()

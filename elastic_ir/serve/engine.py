@@ -139,10 +139,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ladder, self.mode = ladder, mode
-        fixed = mode if isinstance(mode, Level) else None
         self._pipeline, self._observer, self._clock = pipeline, observer or Silent(), clock
-        self._policy: Policy = DrainRule(ladder) if fixed is None else Fixed(fixed)
-        self._admission = admission_of(self._policy, ladder)
+        self._use(ladder)
+        self._idle_s = self._admission.wait(0, 0.0) / self._admission.share
         self._queue: list[Task[Any]] = []
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
@@ -158,7 +157,7 @@ class Engine:
     @property
     def least_s(self) -> float:
         """Seconds: no shorter deadline is taken, since even an idle service might not keep it."""
-        return 0.0 if self.mode == "monitor" else self._admission.wait(0, 0.0) / self._admission.share
+        return 0.0 if self.mode == "monitor" else self._idle_s
 
     @property
     def running(self) -> bool:
@@ -169,6 +168,17 @@ class Engine:
     def pipeline(self) -> Pipeline:
         """What searches at this moment."""
         return self._pipeline
+
+    def add_overhead(self, seconds: float) -> None:
+        """Count with ``seconds`` more of the same core for each request, such as HTTP takes."""
+        with self._changed:
+            self._use(self.ladder.with_overhead(seconds))
+
+    def _use(self, timed: Ladder) -> None:
+        """Take levels by the times of ``timed``."""
+        self._timed = timed
+        self._policy: Policy = Fixed(self.mode) if isinstance(self.mode, Level) else DrainRule(timed)
+        self._admission = admission_of(self._policy, timed)
 
     def start(self, warm_up: Sequence[str] = ()) -> None:
         """Answer each of ``warm_up`` once at every level, so that the first question pays for nothing, and begin."""
@@ -281,7 +291,7 @@ class Engine:
                     continue
                 assert isinstance(head, Question)
                 level = self._choose(now, head)
-                rung = self.ladder.rung(level)
+                rung = self._timed.rung(level)
                 most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
                 alike = [task for task in self._queue if isinstance(task, Question) and task.level == head.level]
                 batch = self._started(now, alike[:most])
@@ -351,7 +361,7 @@ class Engine:
             question.answer.set_result(hits)
         self._observer.batch(level, len(batch), ended - started, found[0].stage_ms)
         with self._changed:
-            rung = self.ladder.rung(level)
+            rung = self._timed.rung(level)
             if rung is not None and len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level

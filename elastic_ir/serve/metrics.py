@@ -34,6 +34,9 @@ class Metrics:
         self.in_flight = Gauge(
             "elastic_ir_in_flight", "Requests being answered, those in the queue included.", registry=r
         )
+        self.http = Gauge(
+            "elastic_ir_http_request_seconds", "Processor time that HTTP takes for a request, lately.", registry=r
+        )
         self._level = Gauge("elastic_ir_level", "1 for the level of the last batch.", ["level"], registry=r)
         self._answered = Counter("elastic_ir_answered", "Requests by the level that answered.", ["level"], registry=r)
         self._wanted = Counter(

@@ -18,6 +18,7 @@ from elastic_ir.errors import ConfigError, ElasticIRError
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.current import read_current
 from elastic_ir.level import Level
+from elastic_ir.machine import cores
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.schedule import Ladder
 from elastic_ir.serve.app import create_app
@@ -74,7 +75,9 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
     engine = Engine(pipeline, ladder, service.mode, metrics)
     engine.start(WARM_UP)
     config = uvicorn.Config(
-        create_app(engine, metrics, service.token, service.log_queries),
+        create_app(
+            engine, metrics, service.token, service.log_queries, one_core=cores() <= torch.get_num_threads()
+        ),
         host=service.host, port=service.port, http=GuardedProtocol, ws="none", access_log=False, log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
     )  # fmt: skip

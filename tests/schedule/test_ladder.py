@@ -43,3 +43,11 @@ def test_ladders_that_do_not_hold_are_refused() -> None:
         Ladder((first._replace(seconds=(2.0, 1.0)),), 0.25).checked()
     with pytest.raises(ConfigError, match="different batches"):
         Ladder((first, last._replace(seconds=last.seconds[:2])), 0.25).checked()
+
+
+def test_an_overhead_is_taken_by_each_request_of_a_batch() -> None:
+    plain, slower = ladder(), ladder().with_overhead(0.001)
+    assert slower.checked().slo_s == plain.slo_s
+    for before, after in zip(plain.rungs, slower.rungs, strict=True):
+        assert after.seconds[3] == pytest.approx(before.seconds[3] + 0.004)
+        assert after.rate < before.rate

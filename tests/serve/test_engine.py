@@ -235,3 +235,16 @@ def test_closing_answers_what_waits_and_refuses_what_comes(start: Callable[..., 
     closing.join(5)
     assert waiting.answer.result(1).level == DEAR
     assert stub.closed
+
+
+def test_what_http_takes_counts_too(start: Callable[..., Engine]) -> None:
+    observer = Told()
+    engine = start(observer=observer)
+    engine.search("a", 1, 0.1).answer.result(10)
+    engine.add_overhead(0.05)
+    engine.search("b", 1, 0.1).answer.result(10)
+    assert [wanted for wanted, _ in observer.levels] == [DEAR, CHEAP]
+    with pytest.raises(InputError):
+        engine.search("c", 1, 0.001)
+    with pytest.raises(OverloadedError):
+        engine.search("d", 1, 0.06)
