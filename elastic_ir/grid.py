@@ -92,7 +92,12 @@ def _reranked(
                     plans[RerankLevel(width, count, budget)] = plan
     first = next(iter(retrieved))
     wanted = {source._replace(rerank=rerank): (source, rerank) for source in retrieved for rerank in plans}
-    wanted = {level: w for level, w in wanted.items() if w[0] == first or pipeline.flops(level) <= most_flops}
+    begun = set() if journal is None else journal.levels
+
+    def worth_while(level: Level) -> bool:
+        return str(level) in begun if begun else pipeline.flops(level) <= most_flops
+
+    wanted = {level: w for level, w in wanted.items() if w[0] == first or worth_while(level)}
     runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for level in wanted}
     for query in track(queries, "scoring", disable=None if progress is None else not progress):
         known = {} if journal is None else journal.best(query)
@@ -140,6 +145,11 @@ class Journal:
         part.replace(path)
         if rows:
             logger.info("%d queries scored by an earlier sweep are taken over", len(rows))
+
+    @property
+    def levels(self) -> set[str]:
+        """The levels that were scored before; a sweep goes on with the same. Empty where none was."""
+        return set(next(iter(self._known.values()), ()))
 
     def best(self, query: Query) -> dict[str, list[str]]:
         """Level -> doc_ids, best first; empty where the query was not scored."""
