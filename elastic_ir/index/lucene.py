@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _LARGEST_K = 2**31 - 1
 _QUERIES_PER_REQUEST = 32
 _DOCUMENTS_PER_REQUEST = 1000
@@ -212,9 +213,16 @@ class LuceneIndex:
         """The process, started and with the index open."""
         if self._process is None or not self._alive:
             self._drop()
-            self._process = self._opened(_Process(self.heap_mb, self.java_options))
+            self._process = self._opened(_Process(self.heap_mb, [*self._java_options()]))
             self._started = True
         return self._process
+
+    def _java_options(self) -> Iterator[str]:
+        """Java's quick compiler only, for the other one takes the processor when it is needed; and the classes kept."""
+        yield QUICK_COMPILER
+        yield from self.java_options
+        if not self.java_options and (archive := class_archive()).is_file():
+            yield f"-XX:SharedArchiveFile={archive}"
 
     def _opened(self, process: _Process) -> _Process:
         """``process`` with the index open."""
@@ -251,9 +259,6 @@ class _Process:
     """A running ``lucene_child``, asked one thing at a time."""
 
     def __init__(self, heap_mb: int, options: Sequence[str] = ()) -> None:
-        archive = class_archive()
-        if not options and archive.is_file():
-            options = [f"-XX:SharedArchiveFile={archive}"]
         environment = {**os.environ, "JAVA_HOME": str(java_home())}
         self._socket, other = socket.socketpair()
         # Another file than a pipe: nobody has to read it, and its end tells why the process is gone.

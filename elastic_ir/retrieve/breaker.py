@@ -12,8 +12,8 @@ from elastic_ir.stage import SearchContext, Stage
 
 FAILURES = 5
 FIRST_S, LONGEST_S = 1.0, 30.0
-TOO_SLOW = 2.0
-"""Times the time that was left: an answer that comes so late counts as a failure."""
+TOO_SLOW, SLOW_S = 2.0, 1.0
+"""Times the time that was left, and seconds: an answer that takes longer than both counts as a failure."""
 
 
 class Breaker(Stage):
@@ -52,7 +52,7 @@ class Breaker(Stage):
             self._failed()
             raise
         left = float("inf") if context.deadline is None else context.deadline - started
-        if left > 0 and self._clock() - started > TOO_SLOW * left:
+        if self._clock() - started > max(SLOW_S, TOO_SLOW * left):
             self._failed()
         else:
             self._failures, self._pause = 0, FIRST_S

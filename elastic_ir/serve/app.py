@@ -23,6 +23,7 @@ from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, Cost, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
 from elastic_ir.serve.engine import Engine, Task
+from elastic_ir.serve.guard import Lag
 from elastic_ir.serve.mailbox import Mailbox
 from elastic_ir.serve.metrics import Metrics
 from elastic_ir.subnet import Subnet
@@ -33,7 +34,13 @@ Answer = TypeVar("Answer")
 
 
 def create_app(
-    engine: Engine, metrics: Metrics, token: str | None = None, log_queries: bool = False, *, one_core: bool = False
+    engine: Engine,
+    metrics: Metrics,
+    token: str | None = None,
+    log_queries: bool = False,
+    *,
+    one_core: bool = False,
+    lag: Lag | None = None,
 ) -> ASGIApp:
     """The service over a started ``engine``.
 
@@ -43,6 +50,7 @@ def create_app(
         token: bearer token that clients must send; None asks for none.
         log_queries: write the text of queries to the log.
         one_core: HTTP takes its time from the models: the engine counts with it.
+        lag: of the event loop, for which deadlines are shortened; None: not known.
     """
 
     def costs(seconds: float) -> None:
@@ -85,7 +93,8 @@ def create_app(
         if log_queries:
             request.scope[LOG]["query"] = asked.query
         seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
-        task = engine.search(asked.query, asked.k, seconds, level, client=_client(request))
+        late = lag.seconds if lag else 0.0
+        task = engine.search(asked.query, asked.k, seconds, level, client=_client(request), late=late)
         hits = await _answer(request, task, mailbox, metrics)
         latency_ms = 1000 * (time.perf_counter() - arrived)
         wait_ms = 1000 * task.waited_s

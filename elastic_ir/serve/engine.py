@@ -160,6 +160,12 @@ class Engine:
         return 0.0 if self.mode == "monitor" else self._idle_s
 
     @property
+    def full(self) -> bool:
+        """Whether a question due in the SLO would be refused now."""
+        wait = self._wait(self._clock(), len(self._queue))
+        return self.mode != "monitor" and wait > self._admission.share * self.ladder.slo_s
+
+    @property
     def running(self) -> bool:
         """Whether it takes questions."""
         return self._thread.is_alive() and not self._closing
@@ -188,8 +194,11 @@ class Engine:
                 self._pipeline.answers(queries, 10, rung.level, [rung.level] * len(queries), texts=True)
         self._thread.start()
 
-    def search(self, query: str, k: int, seconds: float, level: Level | None = None, *, client: str = "") -> Question:
-        """Queue a question that must be answered within ``seconds``; ``level`` None lets the engine choose.
+    def search(
+        self, query: str, k: int, seconds: float, level: Level | None = None, *, client: str = "", late: float = 0.0
+    ) -> Question:
+        """Queue a question that must be answered within ``seconds``, of which ``late`` have passed already; ``level``
+        None lets the engine choose.
 
         Who waits for an answer shares the queue with the other clients that do, in equal parts.
 
@@ -198,7 +207,7 @@ class Engine:
             OverShareError: if this client has its part of the queue already.
             OverloadedError: if it could not be answered in time even at the cheapest level, or the engine is closing.
         """
-        now = self._clock()
+        now = self._clock() - late
         question = Question(now, now + seconds, client, query=query, k=k, level=level)
         self._enqueue(question)
         return question
@@ -216,15 +225,16 @@ class Engine:
 
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
-            wait, room = self._wait(task.arrived, len(self._queue)), self._admission.share * (task.due - task.arrived)
-            if (given := task.due - task.arrived) < self.least_s:
+            now, given = self._clock(), task.due - task.arrived
+            wait, room = self._wait(now, len(self._queue)), self._admission.share * given - (now - task.arrived)
+            if given < self.least_s:
                 wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
             if self._closing or len(self._queue) >= MOST_QUEUED or (self.mode != "monitor" and wait > room):
                 self._observer.dropped("overload")
                 found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"
                 raise OverloadedError(f"{found}; come again later", max(1, math.ceil(wait - room)))
-            if self.mode != "monitor" and self._over_share(task.client, task.arrived, room):
+            if self.mode != "monitor" and self._over_share(task.client, now, room):
                 self._observer.dropped("share")
                 raise OverShareError("this client's part of the queue is full; send less at once", 1)
             insort(self._queue, task, key=lambda queued: queued.due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +12,32 @@ HEADERS_S = 5.0
 HEADERS_BYTES = 65_536
 MOST_CONNECTIONS = 1_000
 WATCH_S = 1.0
+LAG_S = 0.02
+_BUSY_BODY = b'{"error":"more is sent than can be read; come again","detail":null}'
+BUSY = b"\r\n".join((
+    b"HTTP/1.1 503 Service Unavailable", b"retry-after: 1", b"content-type: application/json",
+    b"content-length: %d" % len(_BUSY_BODY), b"", _BUSY_BODY,
+))  # fmt: skip
+
+
+class Lag:
+    """How far the event loop is behind: seconds from when something should happen to when it does."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look every 20 ms from now on; more calls change nothing."""
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(LAG_S, self._look, loop.time() + LAG_S)
+
+    def _look(self, due: float) -> None:
+        assert self._loop is not None
+        now = self._loop.time()
+        self.seconds = max(0.0, now - due)
+        self._loop.call_later(LAG_S, self._look, now + LAG_S)
 
 
 class Corked:
@@ -53,13 +80,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     headers_s: float = HEADERS_S
     most_connections: int = MOST_CONNECTIONS
+    refuses: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether to answer 503 to a POST as soon as its headers are read: the cheapest answer there is."""
+    lag: Lag = Lag()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse one connection too many; watch the others."""
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
         self._idle_since: float | None = self.loop.time()
         self._unread_since: float | None = None
-        self._unparsed = 0
+        self._unparsed, self._refused = 0, False
+        self.lag.watch(self.loop)
         self._watch: asyncio.TimerHandle | None = None
         if len(self.connections) > self.most_connections:
             transport.abort()
@@ -74,15 +105,38 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Note since when a request's headers are awaited, and refuse too many of them."""
+        self._unparsed += len(data)
         super().data_received(data)
         if self._answering():
-            self._idle_since, self._unparsed = None, 0
+            self._idle_since = None
             return
-        self._unparsed += len(data)
-        if self._unparsed > HEADERS_BYTES and not self.transport.is_closing():
-            self.send_400_response("the request's headers are too long")
         if self._idle_since is None:
             self._idle_since = self.loop.time()
+        if self._unparsed > HEADERS_BYTES and not self.transport.is_closing():
+            self.send_400_response("the request's headers are too long")
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, or not where the service cannot keep up."""
+        self._unparsed = 0
+        free = not self._answering() and not self.pipeline
+        self._refused = free and self.parser.get_method() == b"POST" and self.refuses()
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A refused request is answered when it is whole, so that the next on this connection can be read."""
+        if not self._refused:
+            super().on_message_complete()
+            return
+        self.transport.write(BUSY)
+        self._idle_since, self._unparsed = self.loop.time(), 0
+        if not self.parser.should_keep_alive():
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """The next request's headers are awaited from now on."""

@@ -79,6 +79,11 @@ class Metrics:
         """A request was refused or left the queue unanswered."""
         self._dropped.labels(reason).inc()
 
+    def refused_unread(self) -> None:
+        """A request was refused before it was read."""
+        self.requests.labels("unread", 503).inc()
+        self.dropped("overload")
+
     def _name(self, level: Level) -> str:
         """Levels off the ladder, which clients may name at will, share a label."""
         return str(level) if level in self._qualities else "other"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,13 +24,19 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.schedule import Ladder
 from elastic_ir.serve.app import create_app
 from elastic_ir.serve.engine import Engine, Mode
-from elastic_ir.serve.guard import GuardedProtocol
+from elastic_ir.serve.guard import GuardedProtocol, Lag
 from elastic_ir.serve.metrics import Metrics
 
 logger = logging.getLogger("elastic_ir.serve")
 
 WATCH_S = 2.0
 KEEP_ALIVE_S = 5
+BEHIND, SOON_BEHIND = 0.2, 0.04
+"""Shares of the SLO by which the event loop may be behind before requests are refused unread: at most, and while the
+queue is full."""
+SWITCH_S = 0.0005
+"""Seconds after which a thread must let another run Python code. At the usual 5 ms the event loop would wait as long
+for the engine's thread each time it has read or written."""
 WARM_UP = ("what is this about", "how does it work", "a longer question of about a dozen words, as people ask them") * 3
 
 
@@ -69,16 +76,27 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
     """
     check_address(service)
     torch.set_num_interop_threads(1)
+    sys.setswitchinterval(SWITCH_S)
     if pipeline.parts.lucene is not None:
         archive_classes(pipeline.parts.lucene.folder)
     metrics = Metrics(ladder)
     engine = Engine(pipeline, ladder, service.mode, metrics)
     engine.start(WARM_UP)
+    lag = Lag()
+
+    def behind() -> bool:
+        """Whether requests come faster than they can be read, or than they can be read to be refused."""
+        late = lag.seconds / ladder.slo_s
+        if late <= SOON_BEHIND or (late <= BEHIND and not engine.full):
+            return False
+        metrics.refused_unread()
+        return True
+
+    one_core = cores() <= torch.get_num_threads()
+    app = create_app(engine, metrics, service.token, service.log_queries, one_core=one_core, lag=lag)
+    protocol = type("Protocol", (GuardedProtocol,), {"refuses": staticmethod(behind), "lag": lag})
     config = uvicorn.Config(
-        create_app(
-            engine, metrics, service.token, service.log_queries, one_core=cores() <= torch.get_num_threads()
-        ),
-        host=service.host, port=service.port, http=GuardedProtocol, ws="none", access_log=False, log_level="warning",
+        app, host=service.host, port=service.port, http=protocol, ws="none", access_log=False, log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

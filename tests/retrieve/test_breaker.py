@@ -77,7 +77,7 @@ def test_answers_that_come_far_too_late_count() -> None:
 
     class Slow(Moody):
         def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-            clock.now += 1.0
+            clock.now += 1.5
             return super().__call__(rankings, context)
 
     breaker = Breaker(Slow(), clock)
