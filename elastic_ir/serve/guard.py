@@ -21,10 +21,13 @@ BUSY = b"\r\n".join((
 
 
 class Lag:
-    """How far the event loop is behind: seconds from when something should happen to when it does."""
+    """How far the event loop is behind: seconds from when something should happen to when it does.
+
+    The lesser of the last two looks: one slow request alone is no sign that too much is sent.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = self._last = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -36,7 +39,8 @@ class Lag:
     def _look(self, due: float) -> None:
         assert self._loop is not None
         now = self._loop.time()
-        self.seconds = max(0.0, now - due)
+        last, self._last = self._last, max(0.0, now - due)
+        self.seconds = min(last, self._last)
         self._loop.call_later(LAG_S, self._look, now + LAG_S)
 
 
