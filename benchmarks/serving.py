@@ -157,7 +157,7 @@ def flood(bench: Bench) -> Figures:
 
 
 def hang_up(bench: Bench, times: float = 4) -> Figures:
-    """4 C with 30% of the clients gone after 50 ms: how many of theirs were dropped before any work."""
+    """``times`` C with 30% of the clients gone after 50 ms: how many of theirs were dropped before any work."""
     name = 'elastic_ir_shed_total{reason="abandoned"}'
     with bench.server() as server:
         found = bench.load(server, f"poisson:{times * bench.c}", hang_up=(0.3, 0.05)).summary()

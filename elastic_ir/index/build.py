@@ -154,8 +154,7 @@ def _write_lucene(folder: Path, count: int) -> None:
         build_lucene(((document.doc_id, document.contents) for document in documents), folder / LUCENE)
     for path in [folder / LUCENE, *(folder / LUCENE).rglob("*")]:
         durable.sync(path)
-    if count:
-        archive_classes(folder / LUCENE)
+    archive_classes(folder / LUCENE)
 
 
 def _write_manifest(folder: Path, **settings: Any) -> bytes:

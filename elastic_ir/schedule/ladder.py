@@ -35,11 +35,11 @@ class Rung(NamedTuple):
 
     def with_overhead(self, seconds: float) -> Rung:
         """This rung where each request takes ``seconds`` more."""
-        slower, typical = (
-            None if times is None else tuple(time + size * seconds for size, time in enumerate(times, 1))
-            for times in (self.seconds, self.typical)
-        )
-        return self._replace(seconds=slower or self.seconds, typical=typical)
+
+        def slower(times: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(time + size * seconds for size, time in enumerate(times, 1))
+
+        return self._replace(seconds=slower(self.seconds), typical=self.typical and slower(self.typical))
 
     def drain(self, requests: int) -> float:
         """Seconds to serve ``requests`` in full batches and a rest."""

@@ -18,6 +18,7 @@ MARGIN = 0.8
 HORIZON = 0.25
 """Share of the SLO that is looked ahead after the queue is drained, and over which the rate of arrivals is taken."""
 SURE = 0.99
+"""Share of unforeseen delays that the whole margin absorbs."""
 
 
 class Load(NamedTuple):

@@ -20,10 +20,10 @@ from starlette.types import ASGIApp
 from elastic_ir.errors import ElasticIRError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
-from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, Cost, problem, problem_of
+from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
 from elastic_ir.serve.engine import Engine, Task
-from elastic_ir.serve.guard import Lag
+from elastic_ir.serve.loop import Cost, Lag
 from elastic_ir.serve.mailbox import Mailbox
 from elastic_ir.serve.metrics import Metrics
 from elastic_ir.subnet import Subnet

@@ -18,6 +18,7 @@ from starlette.types import Message as ASGIMessage
 
 from elastic_ir.errors import ElasticIRError, ExpiredError, InputError, OverloadedError, OverShareError, SubnetError
 from elastic_ir.serve.body import BadRequestError
+from elastic_ir.serve.loop import Cost
 from elastic_ir.serve.metrics import Metrics
 
 logger = logging.getLogger("elastic_ir.serve")
@@ -32,36 +33,10 @@ HEADERS = {
 }
 LOG = "elastic_ir.log"
 """Where a route adds to its request's line in the log."""
-REQUESTS, WEIGHT = 32, 0.3
-"""Requests between two looks at what they cost, and the weight of the last look."""
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class Cost:
-    """Processor seconds of the event loop's thread that a request takes, a moving average.
-
-    Args:
-        tell: called with it now and then, in that thread.
-    """
-
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell, self._requests, self._since, self._value = tell, 0, 0.0, 0.0
-
-    def request(self) -> None:
-        """One more was answered; called in the thread of the event loop."""
-        if not self._since:
-            self._since = time.thread_time()
-            return
-        self._requests += 1
-        if self._requests == REQUESTS:
-            now = time.thread_time()
-            lately = (now - self._since) / REQUESTS
-            self._value += WEIGHT * (lately - self._value) if self._value else lately
-            self._requests, self._since = 0, now
-            self._tell(self._value)
 
 
 class Around:

@@ -8,40 +8,17 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from elastic_ir.serve.loop import Lag
+
 HEADERS_S = 5.0
 HEADERS_BYTES = 65_536
 MOST_CONNECTIONS = 1_000
 WATCH_S = 1.0
-LAG_S = 0.02
 _BUSY_BODY = b'{"error":"more is sent than can be read; come again","detail":null}'
 BUSY = b"\r\n".join((
     b"HTTP/1.1 503 Service Unavailable", b"retry-after: 1", b"content-type: application/json",
     b"content-length: %d" % len(_BUSY_BODY), b"", _BUSY_BODY,
 ))  # fmt: skip
-
-
-class Lag:
-    """How far the event loop is behind: seconds from when something should happen to when it does.
-
-    The lesser of the last two looks: one slow request alone is no sign that too much is sent.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = self._last = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look every 20 ms from now on; more calls change nothing."""
-        if self._loop is not loop:
-            self._loop = loop
-            loop.call_later(LAG_S, self._look, loop.time() + LAG_S)
-
-    def _look(self, due: float) -> None:
-        assert self._loop is not None
-        now = self._loop.time()
-        last, self._last = self._last, max(0.0, now - due)
-        self.seconds = min(last, self._last)
-        self._loop.call_later(LAG_S, self._look, now + LAG_S)
 
 
 class Corked:

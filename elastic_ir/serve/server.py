@@ -24,7 +24,8 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.schedule import Ladder
 from elastic_ir.serve.app import create_app
 from elastic_ir.serve.engine import Engine, Mode
-from elastic_ir.serve.guard import GuardedProtocol, Lag
+from elastic_ir.serve.guard import GuardedProtocol
+from elastic_ir.serve.loop import Lag
 from elastic_ir.serve.metrics import Metrics
 
 logger = logging.getLogger("elastic_ir.serve")
