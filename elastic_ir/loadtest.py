@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -139,7 +139,19 @@ def load(
     if not (anywhere or _loopback(url)):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
     times = due_times(form, seconds, seed)
-    return asyncio.run(_load(url.rstrip("/"), form, times, queries, slo_ms, k, seed, token, timeout_s, hang_up))
+    url, headers = url.rstrip("/"), {} if token is None else {"Authorization": f"Bearer {token}"}
+    ladder = _ladder(url, headers, slo_ms)
+    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+        return runner.run(_load(url, ladder, form, times, queries, k, seed, headers, timeout_s, hang_up))
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return make
 
 
 def _loopback(url: str) -> bool:
@@ -167,57 +179,55 @@ def due_times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:
 
 
 async def _load(
-    url: str, form: str, times: NDArray[np.float64], queries: Sequence[str], slo_ms: float | None, k: int, seed: int,
-    token: str | None, timeout_s: float, hang_up: tuple[float, float],
+    url: str, ladder: Ladder, form: str, times: NDArray[np.float64], queries: Sequence[str], k: int, seed: int,
+    headers: dict[str, str], timeout_s: float, hang_up: tuple[float, float],
 ) -> Loaded:  # fmt: skip
-    import aiohttp
+    from elastic_ir.posting import GAVE_UP, Poster
 
-    headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
-    bodies = [json.dumps({"query": query, "k": k, "text": False}).encode() for query in queries]
-    leaves = np.random.default_rng(seed).random(len(times)) < hang_up[0]
-    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=timeout_s)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
-        ladder = await _ladder(session, url, slo_ms)
-        started = time.perf_counter() + 0.1
-        found: list[Sent | None] = [None] * len(times)
+    poster = Poster(f"{url}/v1/search", {"Content-Type": "application/json"} | headers)
+    requests = [poster.request(json.dumps({"query": query, "k": k, "text": False}).encode()) for query in queries]
+    leaves = (np.random.default_rng(seed).random(len(times)) < hang_up[0]).tolist()
+    found: list[Sent | None] = [None] * len(times)
+    left, answered = len(times), asyncio.Event()
+    started = time.perf_counter() + 0.1
 
-        async def one(number: int) -> None:
-            due, body = float(times[number]), bodies[number % len(bodies)]
-            late_s = time.perf_counter() - started - due
-            patience = hang_up[1] if leaves[number] else None
-            level, degraded = None, False
-            try:
-                async with asyncio.timeout(patience), session.post(f"{url}/v1/search", data=body) as response:
-                    answer = await response.read()
-                    status = str(response.status)
-                    if response.status == 200:
-                        told = json.loads(answer)
-                        level, degraded = told["level"], told["degraded"] is not None
-            except TimeoutError:
-                status = "hung up" if patience is not None else "timeout"
-            except aiohttp.ClientError:
-                status = "connection error"
-            found[number] = Sent(due, late_s, time.perf_counter() - started - due, status, level, degraded)
+    def send(number: int, due: float, leaves: bool) -> None:
+        late_s = time.perf_counter() - started - due
 
-        async with asyncio.TaskGroup() as tasks:
-            for number, due in enumerate(times.tolist()):
-                left = started + due - time.perf_counter()
-                if left > 0:
-                    await asyncio.sleep(left)
-                tasks.create_task(one(number))
+        def done(status: str, body: bytes) -> None:
+            nonlocal left
+            latency_s, level, degraded = time.perf_counter() - started - due, None, False
+            if status == "200":
+                told = json.loads(body)
+                level, degraded = told["level"], told["degraded"] is not None
+            elif status == GAVE_UP:
+                status = "hung up" if leaves else "timeout"
+            found[number] = Sent(due, late_s, latency_s, status, level, degraded)
+            left -= 1
+            if not left:
+                answered.set()
+
+        poster.post(requests[number % len(requests)], hang_up[1] if leaves else timeout_s, done)
+
+    for number, due in enumerate(times.tolist()):
+        await asyncio.sleep(started + due - time.perf_counter())
+        send(number, due, leaves[number])
+    if left:
+        await answered.wait()
+    await poster.close()
     return Loaded(form, ladder, tuple(one for one in found if one is not None))
 
 
-async def _ladder(session: Any, url: str, slo_ms: float | None) -> Ladder:
-    import aiohttp
+def _ladder(url: str, headers: dict[str, str], slo_ms: float | None) -> Ladder:
+    import httpx
 
     try:
-        async with session.get(f"{url}/v1/levels") as response:
-            if response.status != 200:
-                raise BackendError(f"{url}/v1/levels answered {response.status}; is the token right?")
-            told = await response.json()
-    except (aiohttp.ClientError, TimeoutError) as exc:
+        response = httpx.get(f"{url}/v1/levels", headers=headers)
+    except httpx.HTTPError as exc:
         raise BackendError(f"{url} does not answer ({exc or type(exc).__name__}); is it running?") from exc
+    if response.status_code != 200:
+        raise BackendError(f"{url}/v1/levels answered {response.status_code}; is the token right?")
+    told = response.json()
     rungs = tuple(
         Rung(Level.parse(row["level"]), row["quality"], (row["p95_ms"] / 1000,), (row["p50_ms"] / 1000,))
         for row in told["levels"]

@@ -38,7 +38,7 @@ def needs_serve() -> None:
 
     from elastic_ir.errors import ConfigError
 
-    missing = [name for name in ("aiohttp", "fastapi", "hdrh", "prometheus_client", "uvicorn") if not find_spec(name)]
+    missing = [name for name in ("fastapi", "hdrh", "httptools", "prometheus_client", "uvicorn") if not find_spec(name)]
     if missing:
         raise ConfigError(f"{', '.join(missing)} not installed; run pip install 'elastic-ir[serve]'")
 
