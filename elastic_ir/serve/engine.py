@@ -200,6 +200,9 @@ class Engine:
         """Queue a question that must be answered within ``seconds``, of which ``late`` have passed already; ``level``
         None lets the engine choose.
 
+        A question that asks for its level is answered on its own: in a batch its scores would depend, in their last
+        digits, on who else asks.
+
         Who waits for an answer shares the queue with the other clients that do, in equal parts.
 
         Raises:
@@ -303,8 +306,8 @@ class Engine:
                 level = self._choose(now, head)
                 rung = self._timed.rung(level)
                 most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
-                alike = [task for task in self._queue if isinstance(task, Question) and task.level == head.level]
-                batch = self._started(now, alike[:most])
+                alike = [task for task in self._queue if isinstance(task, Question) and task.level is None]
+                batch = self._started(now, [head] if head.level is not None else alike[:most])
                 if batch:
                     self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
                     return self._pipeline, (batch, level)

@@ -114,11 +114,12 @@ def test_the_most_urgent_go_first_and_a_level_of_their_own_is_kept(start: Callab
     later, forced, sooner = (
         engine.search("later", 1, 9.0), engine.search("forced", 1, 5.0, DEAR), engine.search("sooner", 1, 2.0),
     )  # fmt: skip
+    alone = engine.search("forced, and alone", 1, 6.0, DEAR)
     stub.gate.set()
-    assert forced.answer.result(5).level == DEAR
+    assert forced.answer.result(5).level == alone.answer.result(5).level == DEAR
     assert later.answer.result(5) is not None
     assert sooner.answer.result(5) is not None
-    assert [texts for _, texts in stub.asked] == [["first"], ["sooner", "later"], ["forced"]]
+    assert [texts for _, texts in stub.asked] == [["first"], ["sooner", "later"], ["forced"], ["forced, and alone"]]
 
 
 def test_who_left_or_is_too_late_costs_nothing(start: Callable[..., Engine], stub: Stub) -> None:
