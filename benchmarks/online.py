@@ -3,9 +3,9 @@
 Every shape of load, in multiples of the capacity C, with every policy; thresholds are tuned on each shape (on other
 seeds), static levels as they are, and the fluid bound beside them. Then the same with a table that is wrong.
 
-The ladder is chosen on one collection; with --on, the quality that counts is that of its levels on another, which our
-policy does not know (thresholds are tuned for it); so are the times, where elastic-ir profile --ladder .. --retimed ..
-measured them there.
+The ladder is chosen on one collection; with --on, the quality that counts is that of its levels on another, whose
+judgements only measure: no policy knows them, and none is tuned on them. The times are those of that other collection
+where elastic-ir profile --ladder .. --retimed .. measured them there.
 
 elastic-ir sweep pipelines/elastic.yaml --dataset $ELASTIC_IR_DATA/collections/scifact --output ladder.json
 python benchmarks/online.py --ladder ladder.json --on msmarco-dl19-mini [--slo-ms 250]
@@ -28,7 +28,6 @@ from elastic_ir.schedule.arrivals import arrivals
 from elastic_ir.schedule.compare import ELASTIC, TUNING_SEED, Row, admission_of, policies
 from elastic_ir.schedule.ladderfile import read_ladder
 from elastic_ir.schedule.picture import draw
-from elastic_ir.schedule.policies import Policy
 from elastic_ir.schedule.simulate import capacity, simulate
 
 BASELINES = ["thresholds", "head-slack", "aimd", "static"]
@@ -59,10 +58,8 @@ def shapes(c: float, trace: Path) -> dict[str, str]:
 
 
 def measured(ladder: Ladder, judged: Ladder, form: str, requests: int, seeds: int) -> list[Row]:
-    """Every policy on one shape, the mean over seeds: ours knows the quality in ``ladder``, ``judged`` counts."""
-    admission = Admission(ladder)
-    chosen: dict[str, Policy] = {ELASTIC: DrainRule(ladder)}
-    chosen |= policies(judged, BASELINES, arrivals(form, requests, TUNING_SEED), admission)
+    """Every policy on one shape, the mean over seeds: they know ``ladder``, but ``judged`` counts."""
+    chosen = policies(ladder, [ELASTIC, *BASELINES], arrivals(form, requests, TUNING_SEED), Admission(ladder))
     rows = []
     for name, policy in chosen.items():
         own = admission_of(policy, ladder)
