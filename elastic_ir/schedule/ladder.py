@@ -41,6 +41,14 @@ class Rung(NamedTuple):
 
         return self._replace(seconds=slower(self.seconds), typical=self.typical and slower(self.typical))
 
+    def expected(self, requests: float) -> float:
+        """Seconds of a batch of so many ``requests``, not always whole: 0 for none, and for more the largest batch."""
+        whole = int(requests)
+        if whole >= self.max_batch:
+            return self.seconds[-1]
+        below = self.seconds[whole - 1] if whole else 0.0
+        return below + (requests - whole) * (self.seconds[whole] - below)
+
     def drain(self, requests: int) -> float:
         """Seconds to serve ``requests`` in full batches and a rest."""
         whole, rest = divmod(requests, self.max_batch)

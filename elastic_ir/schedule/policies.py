@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,8 +14,8 @@ from elastic_ir.schedule.ladder import Ladder, Rung
 
 SMALLEST_SHARE = 0.1
 MARGIN = 0.8
-HORIZON = 0.25
-"""Share of the SLO that is looked ahead after the queue is drained, and over which the rate of arrivals is taken."""
+WINDOW = 0.5
+"""Share of the SLO over which, at least, the rate of arrivals is taken: a few that come at once are no rate yet."""
 SURE = 0.99
 """Share of unforeseen delays that the whole margin absorbs."""
 
@@ -29,7 +28,7 @@ class Load(NamedTuple):
         level: what is asked for when idle; a ladder's policies have their dearest instead.
         now: seconds on the scheduler's clock.
         deadlines: seconds on the same clock by which each queued request must be answered, earliest first.
-        waited: seconds that the longest of them has waited.
+        gathered: seconds in which they came: since the batch before was formed, or the longest waiting came if earlier.
         correction: actual over predicted service time, lately.
         previous: the level of the batch before; None at the start.
         late: whether a request of the batch before missed its deadline.
@@ -39,7 +38,7 @@ class Load(NamedTuple):
     level: Level
     now: float = 0.0
     deadlines: Sequence[float] = ()
-    waited: float = 0.0
+    gathered: float = 0.0
     correction: float = 1.0
     previous: Level | None = None
     late: bool = False
@@ -138,8 +137,9 @@ class DrainRule:
     """Ours: the dearest level at which the queue, and who joins it meanwhile, is answered in time.
 
     The whole queue counts, not its head alone, so that a burst is met before it is late; so do those who will have come
-    by the time it is drained, so that what is spent now is not lacked then; predicted times are multiplied by the
-    correction, so that a wrong table is forgiven. Where no level suffices, the cheapest.
+    by the time it is drained, at the rate at which this queue gathered, so that what is spent now is not lacked then;
+    predicted times are multiplied by the correction, so that a wrong table is forgiven. Where no level suffices, the
+    cheapest.
 
     How sure "in time" must be follows from what the next cheaper level would cost: at 97% of this one's quality, being
     late for more than 3% loses more than going down does. A small step down is taken early, a cliff late.
@@ -179,11 +179,10 @@ class DrainRule:
             drained += load.correction * times[min(size, len(queue) - first) - 1]
             if load.now + drained > queue[first]:
                 return False
-        slo, horizon = self.ladder.slo_s, HORIZON * self.ladder.slo_s
-        rate = len(queue) / max(load.waited, horizon)
-        joined = min(size, max(1, math.ceil(rate * (drained - step.spare))))
-        growth = max(0.0, rate * load.correction * times[-1] / size - 1)
-        return drained + load.correction * times[joined - 1] + step.share * horizon * growth <= slo
+        slo = self.ladder.slo_s
+        rate = len(queue) / max(load.gathered, WINDOW * slo)
+        joined = rate * (drained - step.spare)
+        return drained + load.correction * step.rung.expected(joined) <= slo
 
 
 class _Step(NamedTuple):

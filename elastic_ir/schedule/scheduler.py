@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import insort
@@ -38,6 +39,7 @@ class Scheduler:
         self._clock, self._correction = clock, Correction()
         self._due: list[float] = []
         self._since: list[float] = []
+        self._last = math.inf
         self._previous: Level | None = None
         self._late = False
         self._lock = threading.Lock()
@@ -67,11 +69,12 @@ class Scheduler:
                 asked,
                 started,
                 tuple(self._due),
-                started - self._since[0],
+                started - min(self._last, self._since[0]),
                 self._correction.at(started),
                 self._previous,
                 self._late,
             )
+            self._last = started
         try:
             level = self._policy(load)
             yield level

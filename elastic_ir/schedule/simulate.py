@@ -121,7 +121,7 @@ def simulate(
     latency, answered = [math.inf] * count, [REFUSED] * count
     queue: deque[int] = deque()
     correction, dearest = Correction(), ladder.rungs[0].level
-    clock, position, switches = 0.0, 0, 0
+    clock, formed, position, switches = 0.0, 0.0, 0, 0
     previous: Level | None = None
     late = False
     while position < count or queue:
@@ -140,14 +140,14 @@ def simulate(
             continue
         learned = correction.at(clock) if correct else 1.0
         deadlines = [times[request] + slo for request in queue]
-        waited = clock - times[queue[0]]
-        level = policy(Load(len(queue), dearest, clock, deadlines, waited, learned, previous, late))
+        gathered = clock - min(formed, times[queue[0]])
+        level = policy(Load(len(queue), dearest, clock, deadlines, gathered, learned, previous, late))
         place = places[level]
         rung = ladder.rungs[place]
         size = min(len(queue), rung.max_batch)
         median, spread = actual[place][size - 1]
         took = median * math.exp(spread * next(noise))
-        clock += took
+        formed, clock = clock, clock + took
         if correct:
             correction.observe(clock, took, rung.seconds[size - 1])
         late = False

@@ -145,7 +145,7 @@ class Engine:
         self._queue: list[Task[Any]] = []
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
-        self._free_at = 0.0
+        self._formed, self._free_at = math.inf, 0.0
         self._busy = self._closing = False
         self._thread = threading.Thread(target=self._work, name="elastic-ir-engine", daemon=True)
 
@@ -299,7 +299,7 @@ class Engine:
                 head, now = self._queue[0], self._clock()
                 if isinstance(head, Job):
                     if self._started(now, [head]):
-                        self._free_at = now
+                        self._formed = self._free_at = now
                         return self._pipeline, head
                     continue
                 assert isinstance(head, Question)
@@ -309,6 +309,7 @@ class Engine:
                 alike = [task for task in self._queue if isinstance(task, Question) and task.level is None]
                 batch = self._started(now, [head] if head.level is not None else alike[:most])
                 if batch:
+                    self._formed = now
                     self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
                     return self._pipeline, (batch, level)
 
@@ -341,8 +342,8 @@ class Engine:
         dearest = self.ladder.rungs[0].level
         deadlines = [task.due for task in self._queue]
         correction = self._correction.at(now)
-        waited = now - min(task.arrived for task in self._queue)
-        load = Load(len(deadlines), dearest, now, deadlines, waited, correction, self._previous, self._late)
+        gathered = now - min(self._formed, *(task.arrived for task in self._queue))
+        load = Load(len(deadlines), dearest, now, deadlines, gathered, correction, self._previous, self._late)
         wanted = self._policy(load)
         acting = dearest if self.mode == "monitor" else wanted
         self._observer.chosen(wanted, acting)

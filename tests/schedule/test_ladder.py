@@ -15,6 +15,7 @@ def test_a_queue_is_drained_in_full_batches_and_a_rest() -> None:
     rung = Rung(ladder().rungs[0].level, 0.5, (1.0, 1.5, 2.0))
     assert [rung.drain(count) for count in (0, 1, 3, 4, 7)] == [0, 1, 2, 3, 5]
     assert rung.rate == 1.5
+    assert [rung.expected(count) for count in (0, 0.5, 1, 1.5, 3, 99.5)] == [0, 0.5, 1, 1.25, 2, 2]
 
 
 @given(st.floats(0.1, 5000))

@@ -18,7 +18,7 @@ DEAREST = LADDER.rungs[0].level
 PLACE = {rung.level: place for place, rung in enumerate(LADDER.rungs)}
 SLACKS = st.lists(st.floats(-0.1, 0.25), min_size=0, max_size=60).map(sorted)
 CORRECTION = st.floats(0.5, 5)
-WAITED = st.floats(0, 0.3)
+GATHERED = st.floats(0, 0.3)
 
 
 def load(slacks: list[float], **more: Any) -> Load:
@@ -41,29 +41,32 @@ def test_every_policy_is_a_function_of_the_load(slacks: list[float], correction:
         assert policy(seen) == policy(seen._replace(deadlines=tuple(seen.deadlines)))
 
 
-@given(SLACKS, SLACKS, WAITED, CORRECTION)
+@given(SLACKS, SLACKS, GATHERED, CORRECTION)
 def test_more_queue_never_gets_a_dearer_level(
-    slacks: list[float], others: list[float], waited: float, correction: float
+    slacks: list[float], others: list[float], gathered: float, correction: float
 ) -> None:
     rule = DrainRule(LADDER)
-    less, more = (load(queue, waited=waited, correction=correction) for queue in (slacks, sorted(slacks + others)))
+    less, more = (load(queue, gathered=gathered, correction=correction) for queue in (slacks, sorted(slacks + others)))
     assert PLACE[rule(less)] <= PLACE[rule(more)]
 
 
-@given(SLACKS, st.floats(0, 0.2), WAITED, CORRECTION)
+@given(SLACKS, st.floats(0, 0.2), GATHERED, CORRECTION)
 def test_more_slack_never_gets_a_cheaper_level(
-    slacks: list[float], extra: float, waited: float, correction: float
+    slacks: list[float], extra: float, gathered: float, correction: float
 ) -> None:
     for policy in (DrainRule(LADDER), HeadSlack(LADDER)):
         less, more = (
-            load(queue, waited=waited, correction=correction) for queue in (slacks, [slack + extra for slack in slacks])
+            load(queue, gathered=gathered, correction=correction)
+            for queue in (slacks, [slack + extra for slack in slacks])
         )
         assert PLACE[policy(more)] <= PLACE[policy(less)]
 
 
-@given(SLACKS, WAITED, CORRECTION)
-def test_a_level_that_suffices_is_chosen_if_there_is_one(slacks: list[float], waited: float, correction: float) -> None:
-    rule, seen = DrainRule(LADDER), load(slacks, waited=waited, correction=correction)
+@given(SLACKS, GATHERED, CORRECTION)
+def test_a_level_that_suffices_is_chosen_if_there_is_one(
+    slacks: list[float], gathered: float, correction: float
+) -> None:
+    rule, seen = DrainRule(LADDER), load(slacks, gathered=gathered, correction=correction)
     sufficing = [PLACE[level] for level in rule.sufficient(seen)]
     assert PLACE[rule(seen)] == (min(sufficing) if sufficing else len(LADDER.rungs) - 1)
     for place in sufficing:
@@ -80,14 +83,19 @@ def test_a_cliff_is_gone_down_late_and_a_small_step_early() -> None:
         for share in (0.999, 0.6)
     )
     took = LADDER.rungs[0].seconds[0]
-    tight = load([took + 0.03], waited=0.0)
+    tight = load([took + 0.03], gathered=0.0)
     assert DrainRule(small)(tight) == LADDER.rungs[1].level
     assert DrainRule(cliff)(tight) == DEAREST
 
 
 def test_those_who_join_count_too() -> None:
-    queue = [0.2] * 4
-    assert PLACE[DrainRule(LADDER)(load(queue, waited=0.01))] > PLACE[DrainRule(LADDER)(load(queue, waited=0.2))]
+    queue = [0.2] * 3
+    assert PLACE[DrainRule(LADDER)(load(queue, gathered=0.01))] > PLACE[DrainRule(LADDER)(load(queue, gathered=0.5))]
+
+
+def test_one_alone_gets_the_dearest_even_where_it_takes_much_of_the_slo() -> None:
+    slo = 2.5 * LADDER.rungs[0].seconds[0]
+    assert DrainRule(LADDER._replace(slo_s=slo))(load([slo], gathered=1.0)) == DEAREST
 
 
 def test_thresholds_are_a_table_from_concurrency_to_level() -> None:
