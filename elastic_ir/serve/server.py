@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import signal
@@ -83,6 +84,8 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
     metrics = Metrics(ladder)
     engine = Engine(pipeline, ladder, service.mode, metrics)
     engine.start(WARM_UP)
+    gc.collect()
+    gc.freeze()  # what is there now stays: to look through it for garbage every few seconds takes longer than a search
     lag = Lag()
 
     def behind() -> bool:
@@ -156,6 +159,7 @@ def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Even
             continue
         logger.info("generation %d answers from now on", pipeline.generation)
         engine.swap(pipeline)
+        gc.freeze()
 
 
 def _newest(index: Path) -> int:
