@@ -91,6 +91,7 @@ class Searcher:
         by = autoclass("org.apache.lucene.search.SortField")
         kind = autoclass("org.apache.lucene.search.SortField$Type").STRING_VAL
         self._order = autoclass("org.apache.lucene.search.Sort")(by.FIELD_SCORE, by("id", kind))
+        self._best = autoclass("org.apache.lucene.search.TopFieldCollector").createSharedManager
         self._analyzer = autoclass("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
         self._analyze = autoclass("io.anserini.analysis.AnalyzerUtils").analyze
         self._split = autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
@@ -135,9 +136,11 @@ class Searcher:
     def _hits(self, terms: str, k: int) -> list[tuple[str, float]]:
         if self._rm3 is not None:
             return [(hit.docid, hit.score) for hit in self._rm3.search(terms, k)]
-        top = self._searcher.search(self._build(_FIELD, self._split, terms), k, self._order, True)
+        k = min(k, max(1, self._reader.maxDoc()))
+        # Hits are not counted beyond k: what cannot be among the best is passed over, and the order stays exact.
+        top = self._searcher.search(self._build(_FIELD, self._split, terms), self._best(self._order, k, None, k))
         hits = json.loads(self._json.writeValueAsString(top))["scoreDocs"]
-        scores = told_apart(hit["score"] for hit in hits)
+        scores = told_apart(hit["fields"][0] for hit in hits)
         return [(_text(**hit["fields"][1]), score) for hit, score in zip(hits, scores, strict=True)]
 
     def _rarest(self, counts: Counter[str]) -> list[str]:
