@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import itertools
 import json
@@ -209,12 +210,16 @@ async def _load(
 
         poster.post(requests[number % len(requests)], hang_up[1] if leaves else timeout_s, done)
 
-    for number, due in enumerate(times.tolist()):
-        await asyncio.sleep(started + due - time.perf_counter())
-        send(number, due, leaves[number])
-    if left:
-        await answered.wait()
-    await poster.close()
+    gc.disable()  # to look through all that was noted takes longer than a request may be late; nothing is left to find
+    try:
+        for number, due in enumerate(times.tolist()):
+            await asyncio.sleep(started + due - time.perf_counter())
+            send(number, due, leaves[number])
+        if left:
+            await answered.wait()
+        await poster.close()
+    finally:
+        gc.enable()
     return Loaded(form, ladder, tuple(one for one in found if one is not None))
 
 
