@@ -26,7 +26,7 @@ class Mailbox:
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[T] = loop.create_future()
         mine.add_done_callback(lambda done: answer.cancel() if done.cancelled() else None)
-        answer.add_done_callback(lambda _: self._post(loop, mine, answer))
+        answer.add_done_callback(lambda done: self._post(loop, mine, done))  # no answer that holds itself
         return mine
 
     def _post(self, loop: asyncio.AbstractEventLoop, mine: asyncio.Future[T], answer: Future[T]) -> None:
