@@ -94,7 +94,7 @@ def create_app(
             request.scope[LOG]["query"] = asked.query
         seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
         late = lag.seconds if lag else 0.0
-        task = engine.search(asked.query, asked.k, seconds, level, client=_client(request), late=late)
+        task = engine.search(asked.query, asked.k, seconds, level, text=asked.text, client=_client(request), late=late)
         hits = await _answer(request, task, mailbox, metrics)
         latency_ms = 1000 * (time.perf_counter() - arrived)
         wait_ms = 1000 * task.waited_s

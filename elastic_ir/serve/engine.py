@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Mode = Literal["enforce", "monitor"]
+Refusal = Literal["overload", "share"]
+"""Why a task is not taken: too much waits, or too much of this client."""
 MOST_QUEUED = 10_000
 CLIENTS_SHARE = 0.9
 """Of the room in the queue that those who wait may share: the rest is left to who comes next."""
@@ -89,11 +92,15 @@ class Task(Generic[T]):
 
 @dataclass(eq=False, kw_only=True)
 class Question(Task[Hits]):
-    """A search: ``query``, its ``k`` hits, and the ``level`` asked for exactly (None lets the engine choose)."""
+    """A search: ``query``, its ``k`` hits, with ``text`` or not, and the ``level`` asked for exactly.
+
+    None lets the engine choose the level.
+    """
 
     query: str
     k: int
     level: Level | None
+    text: bool
 
 
 @dataclass(eq=False, kw_only=True)
@@ -143,6 +150,7 @@ class Engine:
         self._use(ladder)
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share
         self._queue: list[Task[Any]] = []
+        self._clients: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
@@ -159,11 +167,9 @@ class Engine:
         """Seconds: no shorter deadline is taken, since even an idle service might not keep it."""
         return 0.0 if self.mode == "monitor" else self._idle_s
 
-    @property
-    def full(self) -> bool:
-        """Whether a question due in the SLO would be refused now."""
-        wait = self._wait(self._clock(), len(self._queue))
-        return self.mode != "monitor" and wait > self._admission.share * self.ladder.slo_s
+    def turns_away(self, client: str = "") -> Refusal | None:
+        """Why a question of ``client`` that is due in the SLO would be refused now; None if it would not."""
+        return self._refusal(client, self._clock(), self._admission.share * self.ladder.slo_s)
 
     @property
     def running(self) -> bool:
@@ -195,7 +201,15 @@ class Engine:
         self._thread.start()
 
     def search(
-        self, query: str, k: int, seconds: float, level: Level | None = None, *, client: str = "", late: float = 0.0
+        self,
+        query: str,
+        k: int,
+        seconds: float,
+        level: Level | None = None,
+        *,
+        text: bool = True,
+        client: str = "",
+        late: float = 0.0,
     ) -> Question:
         """Queue a question that must be answered within ``seconds``, of which ``late`` have passed already; ``level``
         None lets the engine choose.
@@ -211,7 +225,7 @@ class Engine:
             OverloadedError: if it could not be answered in time even at the cheapest level, or the engine is closing.
         """
         now = self._clock() - late
-        question = Question(now, now + seconds, client, query=query, k=k, level=level)
+        question = Question(now, now + seconds, client, query=query, k=k, level=level, text=text)
         self._enqueue(question)
         return question
 
@@ -229,17 +243,20 @@ class Engine:
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
             now, given = self._clock(), task.due - task.arrived
-            wait, room = self._wait(now, len(self._queue)), self._admission.share * given - (now - task.arrived)
+            room = self._admission.share * given - (now - task.arrived)
             if given < self.least_s:
                 wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
-            if self._closing or len(self._queue) >= MOST_QUEUED or (self.mode != "monitor" and wait > room):
-                self._observer.dropped("overload")
+            refusal = self._refusal(task.client, now, room)
+            if refusal is not None:
+                self._observer.dropped(refusal)
+            if refusal == "overload":
                 found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"
-                raise OverloadedError(f"{found}; come again later", max(1, math.ceil(wait - room)))
-            if self.mode != "monitor" and self._over_share(task.client, now, room):
-                self._observer.dropped("share")
+                missing = self._wait(now, len(self._queue)) - room
+                raise OverloadedError(f"{found}; come again later", max(1, math.ceil(missing)))
+            if refusal == "share":
                 raise OverShareError("this client's part of the queue is full; send less at once", 1)
+            self._clients[task.client] += 1
             insort(self._queue, task, key=lambda queued: queued.due)
             self._changed.notify()
 
@@ -259,16 +276,24 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(seconds)
         with self._changed:
-            left, self._queue = self._queue, []
+            left = self._queue
+            self._keep([])
         for task in left:
             _fail(task, OverloadedError("the service is closing", 1))
         self._pipeline.close()
 
-    def _over_share(self, client: str, now: float, room: float) -> bool:
-        """Whether the queue would be too long if all who wait had as much in it as ``client`` has."""
-        clients = [queued.client for queued in self._queue]
-        mine = clients.count(client) if client else 0
-        return mine > 0 and self._wait(now, mine * len({*clients})) > CLIENTS_SHARE * room
+    def _refusal(self, client: str, now: float, room: float) -> Refusal | None:
+        """Why no task of ``client`` is taken that ``room`` seconds of waiting and service are left for."""
+        if self._closing or len(self._queue) >= MOST_QUEUED:
+            return "overload"
+        if self.mode == "monitor":
+            return None
+        if self._wait(now, len(self._queue)) > room:
+            return "overload"
+        # the queue would be too long if all who wait had as much in it as this client has
+        clients = self._clients
+        mine = clients[client] if client else 0
+        return "share" if mine > 0 and self._wait(now, mine * len(clients)) > CLIENTS_SHARE * room else None
 
     def _wait(self, now: float, queued: int) -> float:
         """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
@@ -315,7 +340,7 @@ class Engine:
 
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
-        self._queue = [task for task in self._queue if task not in tasks]
+        self._keep([task for task in self._queue if task not in tasks])
         wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
         for task in wanted:
             task.waited_s = now - task.arrived
@@ -334,7 +359,10 @@ class Engine:
                 _fail(task, ExpiredError("the deadline passed before there was time to answer"))
             else:
                 kept.append(task)
-        self._queue = kept
+        self._keep(kept)
+
+    def _keep(self, queue: list[Task[Any]]) -> None:
+        self._queue, self._clients = queue, Counter(task.client for task in queue)
 
     def _choose(self, now: float, head: Question) -> Level:
         if head.level is not None:
@@ -362,9 +390,14 @@ class Engine:
         left_ms = 1000 * (min(question.due for question in batch) - started)
         try:
             found = pipeline.answers(
-                queries, max(question.k for question in batch), asked, [level] * len(batch), texts=True,
-                deadline_ms=max(1.0, left_ms), cancelled=lambda: all(question.abandoned for question in batch),
-            )  # fmt: skip
+                queries,
+                max(question.k for question in batch),
+                asked,
+                [level] * len(batch),
+                deadline_ms=max(1.0, left_ms),
+                cancelled=lambda: all(question.abandoned for question in batch),
+                texts=any(question.text for question in batch),
+            )
         except Exception as exc:
             logger.warning("a batch of %d at %s failed: %s", len(batch), level, exc)
             for question in batch:

@@ -14,11 +14,25 @@ HEADERS_S = 5.0
 HEADERS_BYTES = 65_536
 MOST_CONNECTIONS = 1_000
 WATCH_S = 1.0
-_BUSY_BODY = b'{"error":"more is sent than can be read; come again","detail":null}'
-BUSY = b"\r\n".join((
-    b"HTTP/1.1 503 Service Unavailable", b"retry-after: 1", b"content-type: application/json",
-    b"content-length: %d" % len(_BUSY_BODY), b"", _BUSY_BODY,
-))  # fmt: skip
+HELD_BYTES = 16_384
+"""Longest body of a request whose refusal waits for it."""
+SEARCH = b"/v1/search"
+_CHOOSES = b'"deadline_ms"', b'"level"'
+"""What a question must not say to be refused as one that is due in the SLO at any level."""
+
+
+def _refusal(status: bytes, error: bytes) -> bytes:
+    body = b'{"error":"%s","detail":null}' % error
+    head = b"HTTP/1.1 %s", b"retry-after: 1", b"content-type: application/json", b"content-length: %d", b"", b"%s"
+    return b"\r\n".join(head) % (status, len(body), body)
+
+
+REFUSALS: dict[str, bytes] = {
+    "behind": _refusal(b"503 Service Unavailable", b"more is sent than can be read; come again"),
+    "overload": _refusal(b"503 Service Unavailable", b"the queue is full; come again later"),
+    "share": _refusal(b"429 Too Many Requests", b"this client's part of the queue is full; send less at once"),
+}
+"""Why a request is not taken up -> the whole answer."""
 
 
 class Corked:
@@ -63,6 +77,10 @@ class GuardedProtocol(HttpToolsProtocol):
     most_connections: int = MOST_CONNECTIONS
     refuses: Callable[[], bool] = staticmethod(lambda: False)
     """Whether to answer 503 to a POST as soon as its headers are read: the cheapest answer there is."""
+    turns_away: Callable[[str], str | None] = staticmethod(lambda client: None)
+    """Why (a key of ``REFUSALS``) a question of this client would be refused now: it is then not taken up at all."""
+    refused: Callable[[str], None] = staticmethod(lambda why: None)
+    """Told why a request was not taken up."""
     lag: Lag = Lag()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -70,7 +88,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
         self._idle_since: float | None = self.loop.time()
         self._unread_since: float | None = None
-        self._unparsed, self._refused = 0, False
+        self._unparsed = 0
+        self._why: str | None = None
+        self._held: bytes | None = None
         self.lag.watch(self.loop)
         self._watch: asyncio.TimerHandle | None = None
         if len(self.connections) > self.most_connections:
@@ -99,25 +119,45 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, or not where the service cannot keep up."""
         self._unparsed = 0
-        free = not self._answering() and not self.pipeline
-        self._refused = free and self.parser.get_method() == b"POST" and self.refuses()
-        if not self._refused:
-            super().on_headers_complete()
+        self._why = self._held = None
+        if self.parser.get_method() == b"POST" and not self._answering() and not self.pipeline:
+            if self.refuses():
+                self._why = "behind"
+                return
+            if self.url == SEARCH and not self.expect_100_continue:
+                self._why = self.turns_away(self.client[0] if self.client else "")
+            if self._why is not None:
+                self._held = b""
+                return
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if not self._refused:
+        if self._why is None:
             super().on_body(body)
+        elif self._held is not None:
+            self._held += body
+            if len(self._held) > HELD_BYTES:
+                self._take_up(self._held)
 
     def on_message_complete(self) -> None:
         """A refused request is answered when it is whole, so that the next on this connection can be read."""
-        if not self._refused:
+        if self._held is not None and any(word in self._held for word in _CHOOSES):
+            self._take_up(self._held)
+        if self._why is None:
             super().on_message_complete()
             return
-        self.transport.write(BUSY)
+        self.transport.write(REFUSALS[self._why])
+        self.refused(self._why)
         self._idle_since, self._unparsed = self.loop.time(), 0
         if not self.parser.should_keep_alive():
             self.transport.close()
+
+    def _take_up(self, body: bytes) -> None:
+        """Answer after all: what this one asks for may have its place."""
+        self._why = self._held = None
+        super().on_headers_complete()
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """The next request's headers are awaited from now on."""

@@ -79,10 +79,10 @@ class Metrics:
         """A request was refused or left the queue unanswered."""
         self._dropped.labels(reason).inc()
 
-    def refused_unread(self) -> None:
-        """A request was refused before it was read."""
-        self.requests.labels("unread", 503).inc()
-        self.dropped("overload")
+    def refused_unread(self, why: str) -> None:
+        """A request was refused before it was read: ``behind``, ``overload`` or ``share``."""
+        self.requests.labels("unread", 429 if why == "share" else 503).inc()
+        self.dropped("share" if why == "share" else "overload")
 
     def _name(self, level: Level) -> str:
         """Levels off the ladder, which clients may name at will, share a label."""

@@ -91,16 +91,21 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
     def behind() -> bool:
         """Whether requests come faster than they can be read, or than they can be read to be refused."""
         late = lag.seconds / ladder.slo_s
-        if late <= SOON_BEHIND or (late <= BEHIND and not engine.full):
-            return False
-        metrics.refused_unread()
-        return True
+        return late > BEHIND or (late > SOON_BEHIND and engine.turns_away() is not None)
 
     one_core = cores() <= torch.get_num_threads()
     app = create_app(engine, metrics, service.token, service.log_queries, one_core=one_core, lag=lag)
-    protocol = type("Protocol", (GuardedProtocol,), {"refuses": staticmethod(behind), "lag": lag})
+
+    class Protocol(GuardedProtocol):
+        """The connections of this service."""
+
+        refuses = staticmethod(behind)
+        turns_away = staticmethod(engine.turns_away)
+        refused = staticmethod(metrics.refused_unread)
+
+    Protocol.lag = lag
     config = uvicorn.Config(
-        app, host=service.host, port=service.port, http=protocol, ws="none", access_log=False, log_level="warning",
+        app, host=service.host, port=service.port, http=Protocol, ws="none", access_log=False, log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -30,6 +30,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Level, list[str]]] = []
+        self.texts: list[bool] = []
         self.gate = threading.Event()
         self.gate.set()
         self.fails = self.closed = False
@@ -38,6 +39,7 @@ class Stub:
         self, queries: Sequence[Query], k: int, requested: Level, levels: Sequence[Level], **options: Any
     ) -> list[Hits]:
         self.asked.append((levels[0], [query.text for query in queries]))
+        self.texts.append(options["texts"])
         while not self.gate.wait(0.005):
             if options["cancelled"]():
                 break
@@ -149,7 +151,7 @@ def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], s
 
 def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callable[..., Engine]) -> None:
     engine = start()
-    with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 7\.14 ms"):
+    with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 8\.33 ms"):
         engine.search("q", 1, 0.005)
 
 
@@ -161,6 +163,8 @@ def test_one_client_cannot_take_the_whole_queue(start: Callable[..., Engine], st
         for _ in range(200):
             engine.search("many", 1, 0.5, client="greedy")
     alone = engine.state.queued
+    assert engine.turns_away("greedy") == "share"
+    assert engine.turns_away("modest") is None
     engine.search("one", 1, 0.5, client="modest")
     with pytest.raises(OverShareError):
         engine.search("many", 1, 0.5, client="greedy")
@@ -181,7 +185,8 @@ def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine],
     with pytest.raises(OverloadedError) as refused:
         engine.search("more", 1, 0.5)
     assert refused.value.retry_after_s >= 1
-    assert 40 < engine.state.queued < 100  # 0.8 of the SLO at 5 ms each, at the cheapest level
+    assert engine.turns_away() == "overload"
+    assert 40 < engine.state.queued < 100  # 0.6 of the SLO at 5 ms each, at the cheapest level
     assert told.gone == ["overload"] * 2
 
 
@@ -195,6 +200,15 @@ def test_modes(start: Callable[..., Engine], stub: Stub) -> None:
     assert (CHEAP, DEAR) in told.levels
     fixed = start(mode=CHEAP)
     assert fixed.search("x", 1, 0.5).answer.result(5).level == CHEAP
+
+
+def test_texts_are_read_only_where_somebody_wants_them(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    without = engine.search("without", 1, 0.5, text=False)
+    stub.gate.set()
+    without.answer.result(5)
+    assert stub.texts == [True, False]
 
 
 def test_a_failure_is_answered_and_the_next_is_served(start: Callable[..., Engine], stub: Stub) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -18,6 +18,8 @@ from elastic_ir.serve.loop import Lag
 
 class Mood:
     refuses = False
+    turns_away: str | None = None
+    told: ClassVar[list[str]] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -29,11 +31,17 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Mood.refuses = False
-    protocol = type("Protocol", (GuardedProtocol,), {"refuses": staticmethod(lambda: Mood.refuses), "lag": Lag()})
+    Mood.refuses, Mood.turns_away, Mood.told = False, None, []
+
+    class Protocol(GuardedProtocol):
+        lag = Lag()
+        refuses = staticmethod(lambda: Mood.refuses)
+        turns_away = staticmethod(lambda client: Mood.turns_away)
+        refused = staticmethod(Mood.told.append)
+
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
@@ -55,3 +63,22 @@ def test_a_refused_request_leaves_its_connection_usable(url: str) -> None:
         assert client.get("/").text == "good"
         Mood.refuses = False
         assert client.post("/", content=b"y").text == "good"
+    assert Mood.told == ["behind", "behind"]
+
+
+def test_a_question_that_would_be_refused_is_not_taken_up_unless_it_asks_for_more(url: str) -> None:
+    Mood.turns_away = "share"
+    with httpx.Client(base_url=url, timeout=5) as client:
+        refused = client.post("/v1/search", json={"query": "cat"})
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert "this client" in refused.json()["error"]
+        assert client.post("/v1/search", json={"query": "cat", "deadline_ms": 5000}).text == "good"
+        assert client.post("/v1/search", json={"query": "cat", "level": "bm25"}).text == "good"
+        assert client.post("/v1/search", json={"query": "c" * 20_000}).text == "good"
+        assert client.post("/v1/rerank", json={"query": "cat"}).text == "good"
+        Mood.turns_away = "overload"
+        assert client.post("/v1/search", content=b"").status_code == 503
+        Mood.turns_away = None
+        assert client.post("/v1/search", json={"query": "cat"}).text == "good"
+    assert Mood.told == ["share", "overload"]
