@@ -151,6 +151,7 @@ class Engine:
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share
         self._queue: list[Task[Any]] = []
         self._clients: Counter[str] = Counter()
+        self._announced = 0
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
@@ -170,6 +171,14 @@ class Engine:
     def turns_away(self, client: str = "") -> Refusal | None:
         """Why a question of ``client`` that is due in the SLO would be refused now; None if it would not."""
         return self._refusal(client, self._clock(), self._admission.share * self.ladder.slo_s)
+
+    def announce(self, client: str) -> Refusal | None:
+        """As ``turns_away``, of a question that comes when it is read: until then it counts as queued, at the latest
+        until the next batch, so that no more are read at once than there is room for."""
+        refusal = self.turns_away(client)
+        if refusal is None and self._busy:
+            self._announced += 1
+        return refusal
 
     @property
     def running(self) -> bool:
@@ -242,6 +251,7 @@ class Engine:
 
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
+            self._announced = max(0, self._announced - 1)
             now, given = self._clock(), task.due - task.arrived
             room = self._admission.share * given - (now - task.arrived)
             if given < self.least_s:
@@ -288,12 +298,13 @@ class Engine:
             return "overload"
         if self.mode == "monitor":
             return None
-        if self._wait(now, len(self._queue)) > room:
+        if self._wait(now, len(self._queue) + self._announced) > room:
             return "overload"
         # the queue would be too long if all who wait had as much in it as this client has
         clients = self._clients
         mine = clients[client] if client else 0
-        return "share" if mine > 0 and self._wait(now, mine * len(clients)) > CLIENTS_SHARE * room else None
+        shared = (mine + self._announced) * len(clients)
+        return "share" if mine > 0 and self._wait(now, shared) > CLIENTS_SHARE * room else None
 
     def _wait(self, now: float, queued: int) -> float:
         """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
@@ -340,6 +351,7 @@ class Engine:
 
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
+        self._announced = 0
         self._keep([task for task in self._queue if task not in tasks])
         wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
         for task in wanted:

@@ -100,7 +100,7 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         """The connections of this service."""
 
         refuses = staticmethod(behind)
-        turns_away = staticmethod(engine.turns_away)
+        turns_away = staticmethod(engine.announce)
         refused = staticmethod(metrics.refused_unread)
 
     Protocol.lag = lag

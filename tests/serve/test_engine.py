@@ -173,6 +173,21 @@ def test_one_client_cannot_take_the_whole_queue(start: Callable[..., Engine], st
     assert set(told.gone) == {"share"}
 
 
+def test_who_is_announced_counts_until_the_next_batch(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    assert [engine.announce("greedy") for _ in range(300)] == [None] * 300  # idle: the next one is served at once
+    held(engine, stub)
+    announced = 0
+    while engine.announce("") is None:
+        announced += 1
+    assert 40 < announced < 100
+    engine.search("comes", 1, 0.5)
+    assert engine.turns_away() == "overload"  # it takes the place that was kept for it
+    stub.gate.set()
+    engine.search("after", 1, 9.0).answer.result(5)
+    assert engine.turns_away() is None
+
+
 def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine], stub: Stub) -> None:
     told = Told()
     engine = start(observer=told)
