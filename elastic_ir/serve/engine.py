@@ -254,10 +254,13 @@ class Engine:
             self._announced = max(0, self._announced - 1)
             now, given = self._clock(), task.due - task.arrived
             room = self._admission.share * given - (now - task.arrived)
-            if given < self.least_s:
-                wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
-                raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
             refusal = self._refusal(task.client, now, room)
+            idle = not self._closing and not self._queue and self._free_at <= now
+            if given < self.least_s or (refusal == "overload" and idle and given < self.ladder.slo_s):
+                missing = (self._wait(now, 0) - room) / self._admission.share
+                needed = self.least_s if given < self.least_s else given + missing
+                wanted = f"an idle service needs {1000 * needed:.3g} ms"
+                raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
             if refusal is not None:
                 self._observer.dropped(refusal)
             if refusal == "overload":
@@ -415,7 +418,7 @@ class Engine:
             for question in batch:
                 _fail(question, exc)
             return
-        ended = self._clock()
+        self._free_at = ended = self._clock()
         for question, hits in zip(batch, found, strict=True):
             question.answer.set_result(hits)
         self._observer.batch(level, len(batch), ended - started, found[0].stage_ms)

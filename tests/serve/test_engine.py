@@ -153,6 +153,8 @@ def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callabl
     engine = start()
     with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 8\.33 ms"):
         engine.search("q", 1, 0.005)
+    with pytest.raises(InputError, match=r"a deadline of 9 ms cannot be kept; an idle service needs"):
+        engine.search("read too late", 1, 0.009, late=0.004)
 
 
 def test_one_client_cannot_take_the_whole_queue(start: Callable[..., Engine], stub: Stub) -> None:
@@ -276,5 +278,5 @@ def test_what_http_takes_counts_too(start: Callable[..., Engine]) -> None:
     assert [wanted for wanted, _ in observer.levels] == [DEAR, CHEAP]
     with pytest.raises(InputError):
         engine.search("c", 1, 0.001)
-    with pytest.raises(OverloadedError):
+    with pytest.raises(InputError):
         engine.search("d", 1, 0.06)
