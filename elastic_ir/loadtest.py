@@ -199,8 +199,11 @@ async def _load(
             nonlocal left
             latency_s, level, degraded = time.perf_counter() - started - due, None, False
             if status == "200":
-                told = json.loads(body)
-                level, degraded = told["level"], told["degraded"] is not None
+                try:
+                    told = json.loads(body)
+                    level, degraded = told["level"], told["degraded"] is not None
+                except (ValueError, LookupError, TypeError):
+                    status = "no answer of elastic_ir"
             elif status == GAVE_UP:
                 status = "hung up" if leaves else "timeout"
             found[number] = Sent(due, late_s, latency_s, status, level, degraded)
@@ -210,7 +213,8 @@ async def _load(
 
         poster.post(requests[number % len(requests)], hang_up[1] if leaves else timeout_s, done)
 
-    gc.disable()  # to look through all that was noted takes longer than a request may be late; nothing is left to find
+    collects = gc.isenabled()
+    gc.disable()  # to look through all that was noted takes longer than a request may be late
     try:
         for number, due in enumerate(times.tolist()):
             await asyncio.sleep(started + due - time.perf_counter())
@@ -219,7 +223,8 @@ async def _load(
             await answered.wait()
         await poster.close()
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
     return Loaded(form, ladder, tuple(one for one in found if one is not None))
 
 
@@ -227,14 +232,17 @@ def _ladder(url: str, headers: dict[str, str], slo_ms: float | None) -> Ladder:
     import httpx
 
     try:
-        response = httpx.get(f"{url}/v1/levels", headers=headers)
-    except httpx.HTTPError as exc:
+        response = httpx.get(f"{url}/v1/levels", headers=headers, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise BackendError(f"{url} does not answer ({exc or type(exc).__name__}); is it running?") from exc
     if response.status_code != 200:
         raise BackendError(f"{url}/v1/levels answered {response.status_code}; is the token right?")
-    told = response.json()
-    rungs = tuple(
-        Rung(Level.parse(row["level"]), row["quality"], (row["p95_ms"] / 1000,), (row["p50_ms"] / 1000,))
-        for row in told["levels"]
-    )
-    return Ladder(rungs, (told["slo_ms"] if slo_ms is None else slo_ms) / 1000)
+    try:
+        told = response.json()
+        rungs = tuple(
+            Rung(Level.parse(row["level"]), row["quality"], (row["p95_ms"] / 1000,), (row["p50_ms"] / 1000,))
+            for row in told["levels"]
+        )
+        return Ladder(rungs, (told["slo_ms"] if slo_ms is None else slo_ms) / 1000)
+    except (ValueError, LookupError, TypeError) as exc:
+        raise BackendError(f"{url}/v1/levels is no ladder of elastic_ir; is this the right address?") from exc

@@ -107,7 +107,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, open: set[_Connection], idle: dict[_Connection, None]) -> None:
         self._open, self._idle = open, idle
         self._exchange: _Exchange | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,6 +116,9 @@ class _Connection(asyncio.Protocol):
 
     def send(self, exchange: _Exchange) -> None:
         """Send its request."""
+        if self._transport.is_closing():
+            exchange.end(BROKEN)
+            return
         self._exchange, exchange.connection = exchange, self
         self._transport.write(exchange.request)
 
@@ -125,6 +128,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -136,6 +140,8 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
+        assert self._parser is not None
+        status = str(self._parser.get_status_code())
         exchange, self._exchange = self._exchange, None
         body, self._body = b"".join(self._body), []
         if self._parser.should_keep_alive():
@@ -143,10 +149,11 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.close()
         if exchange is not None:
-            exchange.end(str(self._parser.get_status_code()), body)
+            exchange.end(status, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
         self._idle.pop(self, None)
+        self._parser = None  # it holds this object, and this it
         if self._exchange is not None:
             self._exchange.end(BROKEN)

@@ -27,6 +27,8 @@ Mode = Literal["enforce", "monitor"]
 Refusal = Literal["overload", "share"]
 """Why a task is not taken: too much waits, or too much of this client."""
 MOST_QUEUED = 10_000
+SLOW_MOMENT_S = 0.01
+"""Seconds that an idle service may need beside the search itself, to read and to write."""
 CLIENTS_SHARE = 0.9
 """Of the room in the queue that those who wait may share: the rest is left to who comes next."""
 
@@ -148,10 +150,11 @@ class Engine:
         self.ladder, self.mode = ladder, mode
         self._pipeline, self._observer, self._clock = pipeline, observer or Silent(), clock
         self._use(ladder)
-        self._idle_s = self._admission.wait(0, 0.0) / self._admission.share
+        self._idle_s = self._admission.wait(0, 0.0) / self._admission.share + SLOW_MOMENT_S
         self._queue: list[Task[Any]] = []
         self._clients: Counter[str] = Counter()
-        self._announced = 0
+        self._announced: Counter[str] = Counter()
+        self._queued_alone_s = 0.0
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
@@ -173,11 +176,14 @@ class Engine:
         return self._refusal(client, self._clock(), self._admission.share * self.ladder.slo_s)
 
     def announce(self, client: str) -> Refusal | None:
-        """As ``turns_away``, of a question that comes when it is read: until then it counts as queued, at the latest
-        until the next batch, so that no more are read at once than there is room for."""
+        """As ``turns_away``, of a question that comes when it is read.
+
+        While the engine is at work it counts as queued from now on, so that no more are read at once than there is room
+        for; at the latest until the next batch, for some never come.
+        """
         refusal = self.turns_away(client)
         if refusal is None and self._busy:
-            self._announced += 1
+            self._announced[client] += 1
         return refusal
 
     @property
@@ -251,16 +257,15 @@ class Engine:
 
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
-            self._announced = max(0, self._announced - 1)
+            if self._announced[task.client]:
+                self._announced[task.client] -= 1
             now, given = self._clock(), task.due - task.arrived
             room = self._admission.share * given - (now - task.arrived)
-            refusal = self._refusal(task.client, now, room)
-            idle = not self._closing and not self._queue and self._free_at <= now
-            if given < self.least_s or (refusal == "overload" and idle and given < self.ladder.slo_s):
-                missing = (self._wait(now, 0) - room) / self._admission.share
-                needed = self.least_s if given < self.least_s else given + missing
-                wanted = f"an idle service needs {1000 * needed:.3g} ms"
+            if given < self.least_s:
+                wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
+            room -= self._alone_s(task)
+            refusal = self._refusal(task.client, now, room)
             if refusal is not None:
                 self._observer.dropped(refusal)
             if refusal == "overload":
@@ -270,6 +275,7 @@ class Engine:
             if refusal == "share":
                 raise OverShareError("this client's part of the queue is full; send less at once", 1)
             self._clients[task.client] += 1
+            self._queued_alone_s += self._alone_s(task)
             insort(self._queue, task, key=lambda queued: queued.due)
             self._changed.notify()
 
@@ -301,18 +307,19 @@ class Engine:
             return "overload"
         if self.mode == "monitor":
             return None
-        if self._wait(now, len(self._queue) + self._announced) > room:
+        queued, announced = self._clients, self._announced
+        if self._wait(now, len(self._queue) + announced.total()) > room:
             return "overload"
         # the queue would be too long if all who wait had as much in it as this client has
-        clients = self._clients
-        mine = clients[client] if client else 0
-        shared = (mine + self._announced) * len(clients)
+        mine = queued[client] + announced[client] if client else 0
+        shared = mine * len({*queued, *(who for who, count in announced.items() if count)})
         return "share" if mine > 0 and self._wait(now, shared) > CLIENTS_SHARE * room else None
 
     def _wait(self, now: float, queued: int) -> float:
         """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
         busy = max(0.0, self._free_at - now) if self._busy else 0.0
-        return self._admission.wait(queued, busy, self._correction.at(now))
+        correction = self._correction.at(now)
+        return self._admission.wait(queued, busy + correction * self._queued_alone_s, correction)
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
@@ -333,6 +340,7 @@ class Engine:
                 if not self._queue:
                     if self._closing:
                         return None
+                    self._announced = Counter()
                     self._changed.wait()
                     continue
                 head, now = self._queue[0], self._clock()
@@ -354,7 +362,7 @@ class Engine:
 
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
-        self._announced = 0
+        self._announced = Counter()
         self._keep([task for task in self._queue if task not in tasks])
         wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
         for task in wanted:
@@ -378,6 +386,12 @@ class Engine:
 
     def _keep(self, queue: list[Task[Any]]) -> None:
         self._queue, self._clients = queue, Counter(task.client for task in queue)
+        self._queued_alone_s = sum(map(self._alone_s, queue))
+
+    def _alone_s(self, task: Task[Any]) -> float:
+        """Seconds that ``task`` takes on its own where it names its level; 0 where it shares a batch."""
+        level = task.level if isinstance(task, Question) else None
+        return 0.0 if level is None else (self._timed.rung(level) or self._timed.rungs[0]).seconds[0]
 
     def _choose(self, now: float, head: Question) -> Level:
         if head.level is not None:

@@ -76,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
     headers_s: float = HEADERS_S
     most_connections: int = MOST_CONNECTIONS
     refuses: Callable[[], bool] = staticmethod(lambda: False)
-    """Whether to answer 503 to a POST as soon as its headers are read: the cheapest answer there is."""
+    """Whether to answer 503 to a POST whatever it says: the cheapest answer there is."""
     turns_away: Callable[[str], str | None] = staticmethod(lambda client: None)
     """Why (a key of ``REFUSALS``) a question of this client would be refused now: it is then not taken up at all."""
     refused: Callable[[str], None] = staticmethod(lambda why: None)
@@ -120,11 +120,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin to answer, or not where the service cannot keep up."""
         self._unparsed = 0
         self._why = self._held = None
-        if self.parser.get_method() == b"POST" and not self._answering() and not self.pipeline:
+        free = not self._answering() and not self.pipeline and not self.expect_100_continue
+        if free and self.parser.get_method() == b"POST":
             if self.refuses():
                 self._why = "behind"
                 return
-            if self.url == SEARCH and not self.expect_100_continue:
+            if self.url == SEARCH:
                 self._why = self.turns_away(self.client[0] if self.client else "")
             if self._why is not None:
                 self._held = b""
@@ -133,6 +134,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._unparsed = 0
         if self._why is None:
             super().on_body(body)
         elif self._held is not None:

@@ -80,7 +80,7 @@ class Metrics:
         self._dropped.labels(reason).inc()
 
     def refused_unread(self, why: str) -> None:
-        """A request was refused before it was read: ``behind``, ``overload`` or ``share``."""
+        """A request was not taken up: ``behind``, ``overload`` or ``share``."""
         self.requests.labels("unread", 429 if why == "share" else 503).inc()
         self.dropped("share" if why == "share" else "overload")
 

@@ -164,6 +164,8 @@ def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Even
             continue
         logger.info("generation %d answers from now on", pipeline.generation)
         engine.swap(pipeline)
+        gc.unfreeze()
+        gc.collect()
         gc.freeze()
 
 

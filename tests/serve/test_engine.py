@@ -151,10 +151,8 @@ def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], s
 
 def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callable[..., Engine]) -> None:
     engine = start()
-    with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 8\.33 ms"):
+    with pytest.raises(InputError, match=r"a deadline of 5 ms cannot be kept; an idle service needs 18\.3 ms"):
         engine.search("q", 1, 0.005)
-    with pytest.raises(InputError, match=r"a deadline of 9 ms cannot be kept; an idle service needs"):
-        engine.search("read too late", 1, 0.009, late=0.004)
 
 
 def test_one_client_cannot_take_the_whole_queue(start: Callable[..., Engine], stub: Stub) -> None:
@@ -188,6 +186,38 @@ def test_who_is_announced_counts_until_the_next_batch(start: Callable[..., Engin
     stub.gate.set()
     engine.search("after", 1, 9.0).answer.result(5)
     assert engine.turns_away() is None
+
+
+def test_who_is_announced_and_never_comes_is_forgotten(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    while engine.announce("") is None:
+        pass
+    stub.gate.set()
+    deadline = time.monotonic() + 5
+    while engine.turns_away() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_announced_of_one_client_are_not_charged_to_another(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    while engine.announce("greedy") is None:
+        pass
+    assert engine.turns_away("greedy") == "share"
+    assert [engine.announce("modest") for _ in range(2)] == [None, None]
+
+
+def test_who_asks_for_a_dear_level_takes_the_room_it_needs(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    admitted = 0
+    with suppress(OverloadedError):
+        while admitted < 200:
+            engine.search("dear", 1, 0.5, DEAR)
+            admitted += 1
+    assert 1 < admitted <= 6  # 0.6 of the SLO at 50 ms each
 
 
 def test_what_cannot_be_in_time_is_refused_at_once(start: Callable[..., Engine], stub: Stub) -> None:
@@ -278,5 +308,5 @@ def test_what_http_takes_counts_too(start: Callable[..., Engine]) -> None:
     assert [wanted for wanted, _ in observer.levels] == [DEAR, CHEAP]
     with pytest.raises(InputError):
         engine.search("c", 1, 0.001)
-    with pytest.raises(InputError):
+    with pytest.raises(OverloadedError):
         engine.search("d", 1, 0.06)
