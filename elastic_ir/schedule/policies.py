@@ -179,25 +179,21 @@ class DrainRule:
             drained += load.correction * times[min(size, len(queue) - first) - 1]
             if load.now + drained > queue[first]:
                 return False
-        slo = self.ladder.slo_s
-        rate = len(queue) / max(load.gathered, WINDOW * slo)
+        rate = len(queue) / max(load.gathered, WINDOW * self.ladder.slo_s)
         joined = rate * (drained - step.spare)
-        return drained + load.correction * step.rung.expected(joined) <= slo
+        return drained + load.correction * step.rung.expected(joined) <= self.ladder.slo_s
 
 
 class _Step(NamedTuple):
-    """A rung, the share of its quality that the next cheaper one has, and the seconds spared for what is not foreseen.
-
-    Delays that are not foreseen are taken as normal: as many seconds are spared as suffice in ``share`` of all cases,
-    where the most suffice in ``SURE`` of them.
-    """
+    """A rung above another, and the seconds spared for what is not foreseen."""
 
     rung: Rung
-    share: float
     spare: float
 
     @classmethod
     def of(cls, rung: Rung, cheaper: Rung, most: float) -> _Step:
+        """Unforeseen delays are taken as normal: what is spared suffices in as large a share of all cases as the
+        cheaper rung has of this one's quality, where ``most`` suffices in ``SURE`` of them."""
         share = cheaper.quality / rung.quality if rung.quality > 0 else 1.0
         sure = NormalDist().inv_cdf(min(max(share, 0.5), SURE)) / NormalDist().inv_cdf(SURE)
-        return cls(rung, share, most * sure)
+        return cls(rung, most * sure)

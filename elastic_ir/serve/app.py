@@ -22,10 +22,11 @@ from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
-from elastic_ir.serve.engine import Engine, Task
+from elastic_ir.serve.engine import Engine
 from elastic_ir.serve.loop import Cost, Lag
 from elastic_ir.serve.mailbox import Mailbox
 from elastic_ir.serve.metrics import Metrics
+from elastic_ir.serve.queue import Task
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 

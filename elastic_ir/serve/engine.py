@@ -6,19 +6,17 @@ import logging
 import math
 import threading
 import time
-from bisect import insort
-from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
-from elastic_ir.pipeline import Hits, Pipeline
+from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
 from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Policy
 from elastic_ir.schedule.compare import admission_of
+from elastic_ir.serve.observer import Observer, Silent
+from elastic_ir.serve.queue import Job, Question, Queue, Task
 
 logger = logging.getLogger(__name__)
 
@@ -31,85 +29,6 @@ SLOW_MOMENT_S = 0.01
 """Seconds that an idle service may need beside the search itself, to read and to write."""
 CLIENTS_SHARE = 0.9
 """Of the room in the queue that those who wait may share: the rest is left to who comes next."""
-
-
-class Observer(Protocol):
-    """What the engine tells of its work; called with its lock held or from its thread, so it must be quick."""
-
-    def batch(self, level: Level, size: int, seconds: float, stage_ms: dict[str, float]) -> None:
-        """A batch was answered."""
-
-    def waited(self, seconds: float) -> None:
-        """A request waited so long for its batch."""
-
-    def chosen(self, wanted: Level, acting: Level) -> None:
-        """The policy wanted one level, and this one acts (another where the engine only monitors)."""
-
-    def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered: ``deadline`` or ``abandoned``; or was refused: ``overload``, or
-        ``share`` where only this client has too much in the queue."""
-
-
-class Silent:
-    """An observer that does not care."""
-
-    def batch(self, level: Level, size: int, seconds: float, stage_ms: dict[str, float]) -> None:
-        """Ignore it."""
-
-    def waited(self, seconds: float) -> None:
-        """Ignore it."""
-
-    def chosen(self, wanted: Level, acting: Level) -> None:
-        """Ignore it."""
-
-    def dropped(self, reason: str) -> None:
-        """Ignore it."""
-
-
-@dataclass(eq=False)
-class Task(Generic[T]):
-    """Something in the queue.
-
-    Attributes:
-        arrived: seconds on the engine's clock.
-        due: seconds on the same clock by which the answer must be there.
-        client: who asks, such as an address; "" where that is not known.
-        answer: what will be answered. Cancelling it takes the task out of the queue.
-        abandoned: nobody waits any more; work on it may stop.
-        waited_s: seconds in the queue, once it has left it.
-    """
-
-    arrived: float
-    due: float
-    client: str = ""
-    answer: Future[T] = field(default_factory=Future)
-    abandoned: bool = False
-    waited_s: float = 0.0
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more."""
-        self.abandoned = True
-        self.answer.cancel()
-
-
-@dataclass(eq=False, kw_only=True)
-class Question(Task[Hits]):
-    """A search: ``query``, its ``k`` hits, with ``text`` or not, and the ``level`` asked for exactly.
-
-    None lets the engine choose the level.
-    """
-
-    query: str
-    k: int
-    level: Level | None
-    text: bool
-
-
-@dataclass(eq=False, kw_only=True)
-class Job(Task[T]):
-    """Other work for the thread that owns the models, done on its own."""
-
-    work: Callable[[], T]
 
 
 Queued = TypeVar("Queued", bound=Task[Any])
@@ -151,10 +70,7 @@ class Engine:
         self._pipeline, self._observer, self._clock = pipeline, observer or Silent(), clock
         self._use(ladder)
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share + SLOW_MOMENT_S
-        self._queue: list[Task[Any]] = []
-        self._clients: Counter[str] = Counter()
-        self._announced: Counter[str] = Counter()
-        self._queued_alone_s = 0.0
+        self._queue = Queue(self._alone_s)
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
@@ -183,7 +99,7 @@ class Engine:
         """
         refusal = self.turns_away(client)
         if refusal is None and self._busy:
-            self._announced[client] += 1
+            self._queue.announce(client)
         return refusal
 
     @property
@@ -257,14 +173,12 @@ class Engine:
 
     def _enqueue(self, task: Task[Any]) -> None:
         with self._changed:
-            if self._announced[task.client]:
-                self._announced[task.client] -= 1
+            self._queue.arrived(task.client)
             now, given = self._clock(), task.due - task.arrived
             room = self._admission.share * given - (now - task.arrived)
             if given < self.least_s:
                 wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
-            room -= self._alone_s(task)
             refusal = self._refusal(task.client, now, room)
             if refusal is not None:
                 self._observer.dropped(refusal)
@@ -274,9 +188,7 @@ class Engine:
                 raise OverloadedError(f"{found}; come again later", max(1, math.ceil(missing)))
             if refusal == "share":
                 raise OverShareError("this client's part of the queue is full; send less at once", 1)
-            self._clients[task.client] += 1
-            self._queued_alone_s += self._alone_s(task)
-            insort(self._queue, task, key=lambda queued: queued.due)
+            self._queue.add(task)
             self._changed.notify()
 
     def swap(self, pipeline: Pipeline) -> None:
@@ -295,10 +207,10 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(seconds)
         with self._changed:
-            left = self._queue
-            self._keep([])
+            left = self._queue.tasks
+            self._queue.keep([])
         for task in left:
-            _fail(task, OverloadedError("the service is closing", 1))
+            task.fail(OverloadedError("the service is closing", 1))
         self._pipeline.close()
 
     def _refusal(self, client: str, now: float, room: float) -> Refusal | None:
@@ -307,19 +219,16 @@ class Engine:
             return "overload"
         if self.mode == "monitor":
             return None
-        queued, announced = self._clients, self._announced
-        if self._wait(now, len(self._queue) + announced.total()) > room:
+        if self._wait(now, self._queue.expected) > room:
             return "overload"
-        # the queue would be too long if all who wait had as much in it as this client has
-        mine = queued[client] + announced[client] if client else 0
-        shared = mine * len({*queued, *(who for who, count in announced.items() if count)})
-        return "share" if mine > 0 and self._wait(now, shared) > CLIENTS_SHARE * room else None
+        shared = self._queue.if_all_had_as_many(client)
+        return "share" if shared and self._wait(now, shared) > CLIENTS_SHARE * room else None
 
     def _wait(self, now: float, queued: int) -> float:
         """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
         busy = max(0.0, self._free_at - now) if self._busy else 0.0
         correction = self._correction.at(now)
-        return self._admission.wait(queued, busy + correction * self._queued_alone_s, correction)
+        return self._admission.wait(queued, busy + correction * self._queue.alone_s, correction)
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
@@ -340,10 +249,10 @@ class Engine:
                 if not self._queue:
                     if self._closing:
                         return None
-                    self._announced = Counter()
+                    self._queue.forget_announced()
                     self._changed.wait()
                     continue
-                head, now = self._queue[0], self._clock()
+                head, now = self._queue.tasks[0], self._clock()
                 if isinstance(head, Job):
                     if self._started(now, [head]):
                         self._formed = self._free_at = now
@@ -353,7 +262,7 @@ class Engine:
                 level = self._choose(now, head)
                 rung = self._timed.rung(level)
                 most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
-                alike = [task for task in self._queue if isinstance(task, Question) and task.level is None]
+                alike = [task for task in self._queue.tasks if isinstance(task, Question) and task.level is None]
                 batch = self._started(now, [head] if head.level is not None else alike[:most])
                 if batch:
                     self._formed = now
@@ -362,8 +271,8 @@ class Engine:
 
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
-        self._announced = Counter()
-        self._keep([task for task in self._queue if task not in tasks])
+        self._queue.forget_announced()
+        self._queue.keep([task for task in self._queue.tasks if task not in tasks])
         wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
         for task in wanted:
             task.waited_s = now - task.arrived
@@ -374,19 +283,15 @@ class Engine:
     def _drop(self) -> None:
         """Take out what nobody waits for any more, and what is too late."""
         now, kept = self._clock(), []
-        for task in self._queue:
+        for task in self._queue.tasks:
             if task.answer.cancelled():
                 self._observer.dropped("abandoned")
             elif task.due < now:
                 self._observer.dropped("deadline")
-                _fail(task, ExpiredError("the deadline passed before there was time to answer"))
+                task.fail(ExpiredError("the deadline passed before there was time to answer"))
             else:
                 kept.append(task)
-        self._keep(kept)
-
-    def _keep(self, queue: list[Task[Any]]) -> None:
-        self._queue, self._clients = queue, Counter(task.client for task in queue)
-        self._queued_alone_s = sum(map(self._alone_s, queue))
+        self._queue.keep(kept)
 
     def _alone_s(self, task: Task[Any]) -> float:
         """Seconds that ``task`` takes on its own where it names its level; 0 where it shares a batch."""
@@ -397,9 +302,9 @@ class Engine:
         if head.level is not None:
             return head.level
         dearest = self.ladder.rungs[0].level
-        deadlines = [task.due for task in self._queue]
+        deadlines = [task.due for task in self._queue.tasks]
         correction = self._correction.at(now)
-        gathered = now - min(self._formed, *(task.arrived for task in self._queue))
+        gathered = now - min(self._formed, *(task.arrived for task in self._queue.tasks))
         load = Load(len(deadlines), dearest, now, deadlines, gathered, correction, self._previous, self._late)
         wanted = self._policy(load)
         acting = dearest if self.mode == "monitor" else wanted
@@ -410,7 +315,7 @@ class Engine:
         try:
             job.answer.set_result(job.work())
         except Exception as exc:
-            _fail(job, exc)
+            job.fail(exc)
 
     def _answer(self, pipeline: Pipeline, batch: list[Question], level: Level) -> None:
         started = self._clock()
@@ -430,9 +335,9 @@ class Engine:
         except Exception as exc:
             logger.warning("a batch of %d at %s failed: %s", len(batch), level, exc)
             for question in batch:
-                _fail(question, exc)
+                question.fail(exc)
             return
-        self._free_at = ended = self._clock()
+        ended = self._clock()
         for question, hits in zip(batch, found, strict=True):
             question.answer.set_result(hits)
         self._observer.batch(level, len(batch), ended - started, found[0].stage_ms)
@@ -441,8 +346,3 @@ class Engine:
             if rung is not None and len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level
-
-
-def _fail(task: Task[Any], error: Exception) -> None:
-    if not task.answer.done():
-        task.answer.set_exception(error)

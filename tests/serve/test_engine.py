@@ -211,6 +211,7 @@ def test_the_announced_of_one_client_are_not_charged_to_another(start: Callable[
 
 def test_who_asks_for_a_dear_level_takes_the_room_it_needs(start: Callable[..., Engine], stub: Stub) -> None:
     engine = start()
+    assert engine.search("idle", 1, 0.08, DEAR).answer.result(5).level == DEAR  # 50 ms of 80: who insists may be late
     held(engine, stub)
     admitted = 0
     with suppress(OverloadedError):

@@ -1,0 +1,125 @@
+"""What waits for the engine: tasks by when they are due, and whose they are."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from elastic_ir.level import Level
+from elastic_ir.pipeline import Hits
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Task(Generic[T]):
+    """Something in the queue.
+
+    Attributes:
+        arrived: seconds on the engine's clock.
+        due: seconds on the same clock by which the answer must be there.
+        client: who asks, such as an address; "" where that is not known.
+        answer: what will be answered. Cancelling it takes the task out of the queue.
+        abandoned: nobody waits any more; work on it may stop.
+        waited_s: seconds in the queue, once it has left it.
+    """
+
+    arrived: float
+    due: float
+    client: str = ""
+    answer: Future[T] = field(default_factory=Future)
+    abandoned: bool = False
+    waited_s: float = 0.0
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self.abandoned = True
+        self.answer.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """Answer with ``error``, where nothing was answered yet."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(eq=False, kw_only=True)
+class Question(Task[Hits]):
+    """A search: ``query``, its ``k`` hits, with ``text`` or not, and the ``level`` asked for exactly.
+
+    None lets the engine choose the level.
+    """
+
+    query: str
+    k: int
+    level: Level | None
+    text: bool
+
+
+@dataclass(eq=False, kw_only=True)
+class Job(Task[T]):
+    """Other work for the thread that owns the models, done on its own."""
+
+    work: Callable[[], T]
+
+
+class Queue:
+    """Tasks, the most urgent first, and what admission must know of them.
+
+    Changed under the engine's lock, but for announcements, which are the event loop's. Reading needs no lock.
+
+    Args:
+        alone: seconds that a task takes on its own; 0 where it shares a batch.
+
+    Attributes:
+        tasks: by when they are due.
+        alone_s: seconds that those take which are answered on their own.
+    """
+
+    def __init__(self, alone: Callable[[Task[Any]], float]) -> None:
+        self._alone = alone
+        self.tasks: list[Task[Any]] = []
+        self.alone_s = 0.0
+        self._clients: Counter[str] = Counter()
+        self._announced: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def expected(self) -> int:
+        """Tasks here and announced."""
+        return len(self.tasks) + self._announced.total()
+
+    def if_all_had_as_many(self, client: str) -> int:
+        """How many would wait if every client that waits had as many tasks here, or announced, as ``client`` has."""
+        clients, announced = self._clients, self._announced
+        mine = clients[client] + announced[client] if client else 0
+        return mine * len({*clients, *(who for who, count in announced.items() if count)})
+
+    def announce(self, client: str) -> None:
+        """A task of ``client`` is about to come."""
+        self._announced[client] += 1
+
+    def arrived(self, client: str) -> None:
+        """One that may have been announced is here, to be taken or refused."""
+        if self._announced[client]:
+            self._announced[client] -= 1
+
+    def forget_announced(self) -> None:
+        """Those that were announced and did not come count no more."""
+        self._announced = Counter()
+
+    def add(self, task: Task[Any]) -> None:
+        """Put ``task`` where it is due."""
+        self._clients[task.client] += 1
+        self.alone_s += self._alone(task)
+        insort(self.tasks, task, key=lambda queued: queued.due)
+
+    def keep(self, tasks: list[Task[Any]]) -> None:
+        """Leave only ``tasks``, in their order."""
+        self.tasks, self._clients = tasks, Counter(task.client for task in tasks)
+        self.alone_s = sum(map(self._alone, tasks))
