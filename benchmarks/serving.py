@@ -178,6 +178,7 @@ def hang_up(bench: Bench, flooded: bool = False) -> Figures:
         found = bench.load(server, f"poisson:{rate}", hang_up=(0.3, 0.05)).summary()
         time.sleep(1)
         names = [f'elastic_ir_answered_total{{level="{rung.level}"}}' for rung in bench.ladder.rungs]
+        names.append('elastic_ir_shed_total{reason="unfinished"}')
         scored = sum(map(server.metric, names)) - found["statuses"]["200"]
     gone = found["statuses"].get("hung up", 0)
     return found | {"hung_up": gone, "never_scored": 1 - scored / max(1, gone)}

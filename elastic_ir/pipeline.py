@@ -202,7 +202,7 @@ class Pipeline:
         requested, seconds = self._requested(level), None if deadline_ms is None else deadline_ms / 1000
         free = level is None and self.config.shrink_with_load
         with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
-            return self._search([_checked(query)], k, requested, chosen, deadline_ms, cancelled, texts=True)[0]
+            return self._search([_checked(query)], k, requested, chosen, deadline_ms, cancelled, None, texts=True)[0]
 
     def run(
         self,
@@ -269,12 +269,20 @@ class Pipeline:
         levels: Sequence[Level],
         *,
         deadline_ms: float | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        abandoned: Callable[[Query], bool] | None = None,
         texts: bool = False,
     ) -> list[Hits]:
         """One batch of ``run``: each of ``queries`` at its level, where ``requested`` was; one level shares a pass.
 
-        The other arguments are those of ``search``; ``texts`` adds the hits' texts.
+        Args:
+            queries: each with an id of its own where ``abandoned`` tells them apart.
+            k: hits wanted of each.
+            requested: level that an answer at another one is less than.
+            levels: one for each query.
+            deadline_ms: as in ``search``.
+            abandoned: asked between encoding, each retriever and reranking: nothing more is done for a query of which
+                it is True, and its answer, noted ``abandoned``, has the hits found so far.
+            texts: add the hits' texts.
         """
         _check_limits(k, deadline_ms)
         notes = [_checked(query.text, query.query_id) for query in queries]
@@ -282,7 +290,7 @@ class Pipeline:
         for level in dict.fromkeys(levels):
             rows = [row for row, its in enumerate(levels) if its == level]
             asked = [notes[row] for row in rows]
-            answers = self._search(asked, k, requested, level, deadline_ms, cancelled, texts=texts)
+            answers = self._search(asked, k, requested, level, deadline_ms, None, abandoned, texts=texts)
             found |= dict(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(queries))]
 
@@ -312,6 +320,7 @@ class Pipeline:
         level: Level,
         deadline_ms: float | None,
         cancelled: Callable[[], bool] | None,
+        abandoned: Callable[[Query], bool] | None,
         *,
         texts: bool,
     ) -> list[Hits]:
@@ -319,7 +328,9 @@ class Pipeline:
             raise BackendError("the pipeline was closed; open another to search")
         started = time.perf_counter()
         deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
-        context = SearchContext(k=k, level=level, deadline=deadline, cancelled=cancelled or (lambda: False))
+        context = SearchContext(
+            k, level, deadline, cancelled=cancelled or (lambda: False), abandoned=abandoned or (lambda _: False)
+        )
         rankings = timed(self._parts.stage, asked, context)
         elapsed = (time.perf_counter() - started) * 1000 / len(asked)
         stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}

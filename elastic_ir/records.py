@@ -48,7 +48,7 @@ class Hit(NamedTuple):
 class Degradation(NamedTuple):
     """Where an answer is less than what was asked for, and why.
 
-    ``reason`` is one word of: load, deadline, dense_down, bm25_down, ranker_down, query_cut.
+    ``reason`` is one word of: load, deadline, dense_down, bm25_down, ranker_down, query_cut, abandoned.
     """
 
     reason: str

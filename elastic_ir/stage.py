@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from elastic_ir.errors import BackendError, ConfigError, InputError, nearest
 from elastic_ir.fusion import FUSIONS
 from elastic_ir.level import Level
-from elastic_ir.records import Degradation, Ranking
+from elastic_ir.records import Degradation, Query, Ranking
 
 logger = logging.getLogger(__name__)
 
+ABANDONED = Degradation("abandoned", "pipeline", "nobody waits for it")
 
-def _never() -> bool:
+
+def _never(_: Query | None = None) -> bool:
     return False
 
 
@@ -29,7 +31,8 @@ class SearchContext:
         k: hits wanted at the end, at least 1.
         level: operating point asked for; None leaves every stage at its own settings.
         deadline: ``time.monotonic()`` seconds after which partial work is returned; None means no limit.
-        cancelled: asked between chunks of work; True stops it.
+        cancelled: asked between chunks of work; True stops it, and the best so far is returned.
+        abandoned: asked between steps; nothing more is done for a query of which it is True.
         latencies_ms: filled by the pipeline, stage name -> milliseconds for the whole batch.
     """
 
@@ -37,6 +40,7 @@ class SearchContext:
     level: Level | None = None
     deadline: float | None = None
     cancelled: Callable[[], bool] = _never
+    abandoned: Callable[[Query], bool] = _never
     latencies_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -232,10 +236,26 @@ def _checked(weight: float) -> float:
 
 
 def timed(stage: Stage, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-    """Run ``stage`` and add its milliseconds to ``context.latencies_ms`` under its name."""
+    """Run ``stage`` on what somebody waits for; add its milliseconds to ``context.latencies_ms`` under its name."""
     started = time.perf_counter()
-    result = stage(rankings, context)
+    result = for_those_waiting(lambda waiting: stage(waiting, context), rankings, context)
     if not stage.composite:
         elapsed = (time.perf_counter() - started) * 1000
         context.latencies_ms[stage.name] = context.latencies_ms.get(stage.name, 0.0) + elapsed
     return result
+
+
+def for_those_waiting(
+    work: Callable[[Sequence[Ranking]], list[Ranking]], rankings: Sequence[Ranking], context: SearchContext
+) -> list[Ranking]:
+    """``work`` on the rankings that were not abandoned, if any; the others come back as they are, with a note."""
+    gone = [context.abandoned(ranking.query) for ranking in rankings]
+    if not any(gone):
+        return work(rankings)
+    waiting = [ranking for ranking, its in zip(rankings, gone, strict=True) if not its]
+    done = iter(work(waiting) if waiting else ())
+    return [_left(ranking) if its else next(done) for ranking, its in zip(rankings, gone, strict=True)]
+
+
+def _left(ranking: Ranking) -> Ranking:
+    return ranking if ABANDONED in ranking.degraded else ranking._replace(degraded=(*ranking.degraded, ABANDONED))

@@ -3,7 +3,7 @@ from contract import QUERIES, check_stage
 
 from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.records import Degradation, Hit, Query, Ranking
-from elastic_ir.stage import Chain, Cutoff, Fusion, SearchContext, Stage
+from elastic_ir.stage import ABANDONED, Chain, Cutoff, Fusion, SearchContext, Stage
 
 
 class Fixed(Stage):
@@ -155,3 +155,20 @@ def test_close_reaches_every_leaf():
 def test_what_cannot_be_fused_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_nothing_more_is_done_for_a_query_that_was_abandoned():
+    gone = {"b"}
+    after, fused = Fixed("rerank", a=1.0), Fixed("bm25", b=1.0)
+    first = Fixed("dense", a=2.0)
+    asked = [Ranking(Query(name, "text")) for name in "abc"]
+    stage = Fusion([first, fused], method="rrf") >> after
+    answers = stage(asked, SearchContext(abandoned=lambda query: query.query_id in gone))
+    assert [[ranking.query.query_id for ranking in stage.seen[0]] for stage in (first, fused, after)] == [
+        ["a", "c"]
+    ] * 3
+    assert [bool(ranking.hits) for ranking in answers] == [True, False, True]
+    assert answers[1].degraded[0] == ABANDONED
+    nobody = SearchContext(abandoned=lambda query: True)
+    assert [ranking.degraded[0] for ranking in stage(asked, nobody)] == [ABANDONED] * 3
+    assert len(after.seen) == 1

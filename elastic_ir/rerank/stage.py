@@ -58,6 +58,10 @@ class Rerank(Stage):
         depth = self.ranker.config.deepest(settings.width)
         rows = [row for row, ranking in enumerate(rankings) if ranking.hits]
         heads = [rankings[row].hits[: settings.candidates] for row in rows]
+
+        def stopped() -> bool:
+            return context.expired or all(context.abandoned(rankings[row].query) for row in rows)
+
         try:
             lists = [
                 CandidateList(
@@ -68,9 +72,7 @@ class Rerank(Stage):
                 )
                 for row, head in zip(rows, heads, strict=True)
             ]
-            scored = self.ranker.score_lists(
-                lists, precision=self.precision, stop=lambda: context.expired, turn=self._turn
-            )
+            scored = self.ranker.score_lists(lists, precision=self.precision, stop=stopped, turn=self._turn)
         except InputError:
             raise
         except Exception as exc:

@@ -31,7 +31,7 @@ class BM25Retriever(Stage):
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
         k, wait = wanted(context, self.candidates), context.deadline is None
-        return answer(rankings, lambda queries: self._search(queries, k, wait))
+        return answer(rankings, lambda queries: self._search([query.text for query in queries], k, wait))
 
     def _search(self, queries: list[str], k: int, wait: bool) -> list[Found]:
         cut = Degradation("query_cut", self.name, "too many different terms; only the rarest were searched for")

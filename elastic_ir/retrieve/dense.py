@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from elastic_ir.records import Ranking
+from elastic_ir.records import Query, Ranking
 from elastic_ir.retrieve.queries import Found, answer, check_candidates, wanted
-from elastic_ir.stage import SearchContext, Stage
+from elastic_ir.stage import ABANDONED, SearchContext, Stage
 from elastic_ir.subnet import Subnet
 
 if TYPE_CHECKING:
@@ -53,7 +53,13 @@ class DenseRetriever(Stage):
         asked = context.level.subnet if context.level is not None else None
         subnet = self.subnet if asked is None else asked
         k = wanted(context, self.candidates)
-        return answer(rankings, lambda queries: self._search(queries, subnet, k))
+        return answer(rankings, lambda queries: self._search(queries, subnet, k, context))
 
-    def _search(self, queries: list[str], subnet: Subnet | None, k: int) -> list[Found]:
-        return [Found(hits) for hits in self.index.search(self.encode_query(queries, subnet), k)]
+    def _search(self, queries: list[Query], subnet: Subnet | None, k: int, context: SearchContext) -> list[Found]:
+        vectors = self.encode_query([query.text for query in queries], subnet)
+        found = [Found((), (ABANDONED,))] * len(queries)
+        waiting = [row for row, query in enumerate(queries) if not context.abandoned(query)]
+        if waiting:
+            for row, hits in zip(waiting, self.index.search(vectors[waiting], k), strict=True):
+                found[row] = Found(hits)
+        return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from elastic_ir.errors import InputError
-from elastic_ir.records import Degradation, Hit, Ranking
+from elastic_ir.records import Degradation, Hit, Query, Ranking
 from elastic_ir.stage import SearchContext
 
 
@@ -17,9 +17,9 @@ class Found(NamedTuple):
     degraded: tuple[Degradation, ...] = ()
 
 
-def answer(rankings: Sequence[Ranking], search: Callable[[list[str]], Sequence[Found]]) -> list[Ranking]:
+def answer(rankings: Sequence[Ranking], search: Callable[[list[Query]], Sequence[Found]]) -> list[Ranking]:
     """Give each ranking the hits of its query; a blank query finds nothing and is not searched for."""
-    asked = [ranking.query.text for ranking in rankings if ranking.query.text.strip()]
+    asked = [ranking.query for ranking in rankings if ranking.query.text.strip()]
     found = iter(search(asked) if asked else ())
     return [_answered(ranking, next(found) if ranking.query.text.strip() else Found(())) for ranking in rankings]
 

@@ -17,6 +17,7 @@ from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Poli
 from elastic_ir.schedule.compare import admission_of
 from elastic_ir.serve.observer import Observer, Silent
 from elastic_ir.serve.queue import Job, Question, Queue, Task
+from elastic_ir.stage import ABANDONED
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Engine:
     """Serves what is queued in the order in which it is due: questions in batches, each at the level the policy takes.
 
     Nothing is awaited to fill a batch: while one is worked on, the next gathers. What has expired or been abandoned is
-    dropped before any work; what even the cheapest level could not answer in time is refused on arrival.
+    dropped before any work, and what is abandoned later before its next step; what even the cheapest level could not
+    answer in time is refused on arrival.
 
     Args:
         pipeline: what searches; the engine closes it.
@@ -329,7 +331,7 @@ class Engine:
                 asked,
                 [level] * len(batch),
                 deadline_ms=max(1.0, left_ms),
-                cancelled=lambda: all(question.abandoned for question in batch),
+                abandoned=lambda query: batch[int(query.query_id)].abandoned,
                 texts=any(question.text for question in batch),
             )
         except Exception as exc:
@@ -338,11 +340,17 @@ class Engine:
                 question.fail(exc)
             return
         ended = self._clock()
+        answered = 0
         for question, hits in zip(batch, found, strict=True):
             question.answer.set_result(hits)
-        self._observer.batch(level, len(batch), ended - started, found[0].stage_ms)
+            if hits.degraded is None or ABANDONED.reason not in hits.degraded.reasons:
+                answered += 1
+            else:
+                self._observer.dropped("unfinished" if hits else "abandoned")
+        if answered:
+            self._observer.batch(level, answered, ended - started, found[0].stage_ms)
         with self._changed:
             rung = self._timed.rung(level)
-            if rung is not None and len(batch) <= rung.max_batch:
+            if rung is not None and answered == len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level

@@ -49,7 +49,7 @@ class Metrics:
         )
         for level in self._qualities:
             self._level.labels(str(level)).set(0)
-        for reason in ("overload", "share", "deadline", "abandoned"):
+        for reason in ("overload", "share", "deadline", "abandoned", "unfinished"):
             self._dropped.labels(reason)
 
     def text(self) -> bytes:

@@ -20,8 +20,8 @@ class Observer(Protocol):
         """The policy wanted one level, and this one acts (another where the engine only monitors)."""
 
     def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered: ``deadline`` or ``abandoned``; or was refused: ``overload``, or
-        ``share`` where only this client has too much in the queue."""
+        """A request got no answer: ``deadline``; ``abandoned`` before any document was scored for it, or later,
+        ``unfinished``; refused: ``overload``, or ``share`` where only this client has too much in the queue."""
 
 
 class Silent:

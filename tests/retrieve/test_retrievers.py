@@ -7,7 +7,7 @@ from elastic_ir.index.lucene import LuceneResult
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Query, Ranking
 from elastic_ir.retrieve import RETRIEVERS, BM25Retriever, DenseRetriever
-from elastic_ir.stage import SearchContext
+from elastic_ir.stage import ABANDONED, SearchContext
 from elastic_ir.subnet import Subnet
 
 COLLECTION = {"fox": "quick brown fox", "dog": "lazy dog", "run": "quick run", "cat": "cat"}
@@ -121,6 +121,26 @@ def test_all_queries_go_in_one_batch():
     lucene = CountingLucene()
     BM25Retriever(lucene, 7, threads=2)(QUERIES, SearchContext())
     assert lucene.asked == [(["quick fox", "lazy dog", "quick fox"], 10, 2)]
+
+
+def test_who_leaves_while_queries_are_encoded_is_not_searched_for():
+    gone, searched = set(), []
+
+    class Seen(Flat):
+        def search(self, vectors, k):
+            searched.append(len(vectors))
+            return super().search(vectors, k)
+
+    def encode(texts, subnet):
+        gone.add("q1")
+        return Encoder()(texts, subnet)
+
+    stage, context = DenseRetriever(encode, Seen()), SearchContext(abandoned=lambda query: query.query_id in gone)
+    left, stays = stage(QUERIES[:2], context)
+    assert (left.hits, left.degraded) == ((), (ABANDONED,))
+    assert stays.hits[0].doc_id == "dog"
+    assert stage(QUERIES[:1], context)[0].degraded == (ABANDONED,)
+    assert searched == [1]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import pytest
 
 from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
-from elastic_ir.pipeline import Hits
+from elastic_ir.pipeline import Degraded, Hits
 from elastic_ir.records import Hit, Query
 from elastic_ir.schedule import Ladder, Rung
 from elastic_ir.serve.engine import Engine
+from elastic_ir.stage import ABANDONED
 
 DEAR, CHEAP = Level.parse("dense:w1.00-d12+rerank:w1.00:10@1.00"), Level.parse("dense:w0.50-d6")
 LADDER = Ladder(
@@ -34,6 +35,7 @@ class Stub:
         self.gate = threading.Event()
         self.gate.set()
         self.fails = self.closed = False
+        self.at_work: Callable[[list[str]], None] = lambda texts: None
 
     def answers(
         self, queries: Sequence[Query], k: int, requested: Level, levels: Sequence[Level], **options: Any
@@ -41,12 +43,16 @@ class Stub:
         self.asked.append((levels[0], [query.text for query in queries]))
         self.texts.append(options["texts"])
         while not self.gate.wait(0.005):
-            if options["cancelled"]():
+            if all(map(options["abandoned"], queries)):
                 break
+        self.at_work(self.asked[-1][1])
         if self.fails:
             raise RuntimeError("out of memory")
         hits = [Hit(f"d{row}", -float(row)) for row in range(k)]
-        return [Hits(query, hits, level, None, 1.0, {}, 1) for query, level in zip(queries, levels, strict=True)]
+        left = [Degraded((ABANDONED.reason,), levels[0], requested, 0, "") if options["abandoned"](query) else None
+                for query in queries]  # fmt: skip
+        return [Hits(query, () if its else hits, levels[0], its, 1.0, {}, 1)
+                for query, its in zip(queries, left, strict=True)]  # fmt: skip
 
     def close(self) -> None:
         self.closed = True
@@ -57,9 +63,12 @@ class Told:
 
     def __init__(self) -> None:
         self.gone: list[str] = []
+        self.answered = 0
         self.levels: list[tuple[Level, Level]] = []
 
-    def batch(self, *_: object) -> None: ...
+    def batch(self, level: Level, size: int, *_: object) -> None:
+        self.answered += size
+
     def waited(self, seconds: float) -> None: ...
 
     def chosen(self, wanted: Level, acting: Level) -> None:
@@ -147,6 +156,22 @@ def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], s
         time.sleep(0.001)
     task.abandon()
     assert engine.run(lambda: "free", 5.0).answer.result(2) == "free"
+
+
+def test_who_leaves_while_a_batch_is_at_work_is_not_counted_as_answered(
+    start: Callable[..., Engine], stub: Stub
+) -> None:
+    told = Told()
+    engine = start(observer=told)
+    held(engine, stub)
+    left, stays = engine.search("left", 1, 5.0), engine.search("stays", 1, 5.0)
+    stub.at_work = lambda texts: left.abandon() if "left" in texts else None
+    stub.gate.set()
+    assert len(stays.answer.result(5)) == 1
+    engine.run(lambda: None, 5.0).answer.result(5)
+    assert [texts for _, texts in stub.asked] == [["first"], ["left", "stays"]]
+    assert told.answered == 2
+    assert told.gone == ["abandoned"]
 
 
 def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callable[..., Engine]) -> None:
