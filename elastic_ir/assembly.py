@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from elastic_ir.index import Generation, open_index
 from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
+from elastic_ir.machine import cores, threads
 from elastic_ir.rerank import ElasticRanker, Rerank
 from elastic_ir.retrieve import BM25Retriever, Breaker, ByLevel, DenseRetriever, Fallback, Missing
 from elastic_ir.stage import Fusion, Stage
@@ -84,6 +86,12 @@ class Parts(NamedTuple):
             steps = self.ranker.plan(settings.budget, settings.candidates, last)
             total += self.ranker.flops(steps, PAIR_TOKENS)
         return total
+
+    def ahead(self) -> AbstractContextManager[None]:
+        """For searches that do not wait for Java: where there is no core beside theirs, its start waits for them."""
+        if self.lucene is None or cores() > threads():
+            return nullcontext()
+        return self.lucene.giving_way()
 
     def close(self) -> None:
         """End the child process and let go of the index."""

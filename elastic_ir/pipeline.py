@@ -331,7 +331,8 @@ class Pipeline:
         context = SearchContext(
             k, level, deadline, cancelled=cancelled or (lambda: False), abandoned=abandoned or (lambda _: False)
         )
-        rankings = timed(self._parts.stage, asked, context)
+        with self._parts.ahead() if deadline is not None else nullcontext():
+            rankings = timed(self._parts.stage, asked, context)
         elapsed = (time.perf_counter() - started) * 1000 / len(asked)
         stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}
         smallest = None if self._parts.denser is None else self._parts.denser.config.smallest

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
+PATIENCE_S = 1.0
+"""Seconds that a process which is being started stands still for the searches that go on."""
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _LARGEST_K = 2**31 - 1
 _QUERIES_PER_REQUEST = 32
@@ -125,6 +128,8 @@ class LuceneIndex:
         self._process: _Process | None = None
         self._closed = False
         self._started = self._starting = False
+        self._new: _Process | None = None
+        self._passing, self._ahead, self._patience_s = threading.Lock(), 0, 0.0
 
     def search(self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True) -> list[LuceneResult]:
         """The ``k`` best documents for each query.
@@ -154,6 +159,27 @@ class LuceneIndex:
             found = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}, wait)
             results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
+
+    @contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """While in here, a process that is started for searches that do not ``wait`` stands still, for at most
+        ``PATIENCE_S`` in all, and leaves the processor to other work.
+
+        A low priority would do the same where there is one; it could not be taken back when Java is needed.
+        """
+        started = time.monotonic()
+        with self._passing:
+            self._ahead += 1
+            if self._ahead == 1 and self._starting and self._patience_s > 0 and self._new is not None:
+                self._new.pause()
+        try:
+            yield
+        finally:
+            with self._passing:
+                self._ahead -= 1
+                if not self._ahead and self._new is not None:
+                    self._new.resume()
+                    self._patience_s -= time.monotonic() - started
 
     def close(self) -> None:
         """End the Java process; searching is over."""
@@ -193,7 +219,7 @@ class LuceneIndex:
         return process is not None and process.alive
 
     def _start_meanwhile(self) -> None:
-        self._starting = True
+        self._starting, self._patience_s = True, PATIENCE_S
         threading.Thread(target=self._start, name="elastic-ir-lucene", daemon=True).start()
 
     def _start(self) -> None:
@@ -213,7 +239,11 @@ class LuceneIndex:
         """The process, started and with the index open."""
         if self._process is None or not self._alive:
             self._drop()
-            self._process = self._opened(_Process(self.heap_mb, [*self._java_options()]))
+            self._new = _Process(self.heap_mb, [*self._java_options()])
+            try:
+                self._process = self._opened(self._new)
+            finally:
+                self._new = None
             self._started = True
         return self._process
 
@@ -278,6 +308,16 @@ class _Process:
     @property
     def alive(self) -> bool:
         return self.close.alive and self._popen.poll() is None
+
+    def pause(self) -> None:
+        """Stand still, where the system can do that."""
+        if hasattr(signal, "SIGSTOP"):
+            self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        if hasattr(signal, "SIGCONT"):
+            self._popen.send_signal(signal.SIGCONT)
 
     def ask(self, command: str, arguments: dict[str, Any], timeout_s: float) -> Any:
         """Send one request and wait for its answer.

@@ -210,6 +210,38 @@ def test_who_does_not_wait_is_told_while_another_process_starts(folder):
         assert [doc_id for doc_id, _ in index.search(["dog"], 1, wait=False)[0].hits] == ["dog"]
 
 
+def test_a_start_gives_way_to_searches_for_a_while(folder, monkeypatch):
+    monkeypatch.setattr("elastic_ir.index.lucene.PATIENCE_S", 0.3)
+    with closing(LuceneIndex(folder)) as index:
+        index.search(["dog"], 1, wait=False)
+        os.kill(pid_of(index), signal.SIGKILL)
+        index._process._popen.wait()
+        with pytest.raises(StartingError):
+            index.search(["dog"], 1, wait=False)
+        while index._new is None:
+            time.sleep(0.001)
+        started = index._new._popen.pid
+        with index.giving_way():
+            assert comes_to_be(started, "T")
+            with index.giving_way(), pytest.raises(StartingError):
+                index.search(["dog"], 1, wait=False)
+            assert comes_to_be(started, "T")
+            time.sleep(0.3)
+        with index.giving_way():  # its patience is at an end
+            assert doc_ids(index, "dog") == ["dog"]
+            assert pid_of(index) == started
+
+
+def comes_to_be(pid, state):
+    """Whether a process is seen in ``state`` within two seconds."""
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == state:
+            return True
+        time.sleep(0.001)
+    return False
+
+
 def test_classes_are_kept_once_and_used(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     archive_classes(folder)
