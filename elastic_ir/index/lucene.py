@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -40,6 +41,8 @@ BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
 PATIENCE_S = 1.0
 """Seconds that a process which is being started stands still for the searches that go on."""
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+_WARM_UP = 8
+"""Requests of before that a new process is given first."""
 _LARGEST_K = 2**31 - 1
 _QUERIES_PER_REQUEST = 32
 _DOCUMENTS_PER_REQUEST = 1000
@@ -129,6 +132,7 @@ class LuceneIndex:
         self._closed = False
         self._started = self._starting = False
         self._new: _Process | None = None
+        self._lately: deque[dict[str, Any]] = deque(maxlen=_WARM_UP)
         self._passing, self._ahead, self._patience_s = threading.Lock(), 0, 0.0
 
     def search(self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True) -> list[LuceneResult]:
@@ -156,7 +160,9 @@ class LuceneIndex:
         results: list[LuceneResult] = []
         for first in range(0, len(queries), _QUERIES_PER_REQUEST):
             batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
-            found = self._ask("search", {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}, wait)
+            arguments = {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}
+            found = self._ask("search", arguments, wait)
+            self._lately.append(arguments)
             results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
 
@@ -170,8 +176,7 @@ class LuceneIndex:
         started = time.monotonic()
         with self._passing:
             self._ahead += 1
-            if self._ahead == 1 and self._starting and self._patience_s > 0 and self._new is not None:
-                self._new.pause()
+            self._pause()
         try:
             yield
         finally:
@@ -180,6 +185,11 @@ class LuceneIndex:
                 if not self._ahead and self._new is not None:
                     self._new.resume()
                     self._patience_s -= time.monotonic() - started
+
+    def _pause(self) -> None:
+        """Have what is started meanwhile stand still, if a search is ahead and it has the patience."""
+        if self._new is not None and self._starting and self._ahead and self._patience_s > 0:
+            self._new.pause()
 
     def close(self) -> None:
         """End the Java process; searching is over."""
@@ -239,9 +249,12 @@ class LuceneIndex:
         """The process, started and with the index open."""
         if self._process is None or not self._alive:
             self._drop()
-            self._new = _Process(self.heap_mb, [*self._java_options()])
+            process = _Process(self.heap_mb, [*self._java_options()])
+            with self._passing:
+                self._new = process
+                self._pause()
             try:
-                self._process = self._opened(self._new)
+                self._process = self._warm(self._opened(process))
             finally:
                 self._new = None
             self._started = True
@@ -269,6 +282,13 @@ class LuceneIndex:
                 f"Lucene index {self.folder} has no term vectors, which RM3 needs; "
                 "build it with term_vectors=True or search without RM3"
             )
+        return process
+
+    def _warm(self, process: _Process) -> _Process:
+        """``process`` after the latest searches: Java's first ones take a hundred times as long as the others."""
+        for arguments in list(self._lately):
+            with suppress(_RefusedError):
+                process.ask("search", arguments, self.timeout_s)
         return process
 
     def _drop(self) -> None:

@@ -25,7 +25,7 @@ from elastic_ir.errors import (
 )
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.java import anserini_jar, class_archive, java_home
-from elastic_ir.index.lucene import LuceneIndex, build_lucene
+from elastic_ir.index.lucene import LuceneIndex, _Process, build_lucene
 from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS
 from elastic_ir.records import in_run_order
 from elastic_ir.retrieve import BM25Retriever
@@ -208,6 +208,22 @@ def test_who_does_not_wait_is_told_while_another_process_starts(folder):
         assert time.monotonic() - began < 0.5
         assert doc_ids(index, "dog") == ["dog"]  # this one waits
         assert [doc_id for doc_id, _ in index.search(["dog"], 1, wait=False)[0].hits] == ["dog"]
+
+
+def test_a_new_process_has_searched_before_it_is_asked(folder, monkeypatch):
+    asked, ask = [], _Process.ask
+
+    def noted(process, command, arguments, timeout_s):
+        asked.append((process._popen.pid, arguments.get("queries", command)))
+        return ask(process, command, arguments, timeout_s)
+
+    monkeypatch.setattr(_Process, "ask", noted)
+    with closing(LuceneIndex(folder)) as index:
+        for query in ("dog", "fox"):
+            index.search([query], 1)
+        os.kill(pid_of(index), signal.SIGKILL)
+        index.search(["cat"], 1)
+        assert [what for pid, what in asked if pid == pid_of(index)] == ["open", ["dog"], ["fox"], ["cat"]]
 
 
 def test_a_start_gives_way_to_searches_for_a_while(folder, monkeypatch):
