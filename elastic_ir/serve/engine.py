@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
@@ -16,7 +17,7 @@ from elastic_ir.records import Query
 from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Policy
 from elastic_ir.schedule.compare import admission_of
 from elastic_ir.serve.observer import Observer, Silent
-from elastic_ir.serve.queue import Job, Question, Queue, Task
+from elastic_ir.serve.queue import Job, Question, Queue, Queued, Task
 from elastic_ir.stage import ABANDONED
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,6 @@ SLOW_MOMENT_S = 0.01
 """Seconds that an idle service may need beside the search itself, to read and to write."""
 CLIENTS_SHARE = 0.9
 """Of the room in the queue that those who wait may share: the rest is left to who comes next."""
-
-
-Queued = TypeVar("Queued", bound=Task[Any])
 
 
 class State(NamedTuple):
@@ -209,8 +207,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(seconds)
         with self._changed:
-            left = self._queue.tasks
-            self._queue.keep([])
+            left = self._queue.take(self._queue.tasks)
         for task in left:
             task.fail(OverloadedError("the service is closing", 1))
         self._pipeline.close()
@@ -264,8 +261,8 @@ class Engine:
                 level = self._choose(now, head)
                 rung = self._timed.rung(level)
                 most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
-                alike = [task for task in self._queue.tasks if isinstance(task, Question) and task.level is None]
-                batch = self._started(now, [head] if head.level is not None else alike[:most])
+                alike = (task for task in self._queue.tasks if isinstance(task, Question) and task.level is None)
+                batch = self._started(now, [head] if head.level is not None else list(islice(alike, most)))
                 if batch:
                     self._formed = now
                     self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
@@ -274,26 +271,26 @@ class Engine:
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
         self._queue.forget_announced()
-        self._queue.keep([task for task in self._queue.tasks if task not in tasks])
-        wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
-        for task in wanted:
-            task.waited_s = now - task.arrived
-            self._observer.waited(task.waited_s)
+        wanted = []
+        for task in self._queue.take(tasks):
+            if task.answer.set_running_or_notify_cancel():
+                task.waited_s = now - task.arrived
+                self._observer.waited(task.waited_s)
+                wanted.append(task)
+            else:
+                self._observer.dropped("abandoned")
         self._busy = bool(wanted)
         return wanted
 
     def _drop(self) -> None:
         """Take out what nobody waits for any more, and what is too late."""
-        now, kept = self._clock(), []
-        for task in self._queue.tasks:
-            if task.answer.cancelled():
+        now = self._clock()
+        for task in self._queue.take([task for task in self._queue.tasks if task.abandoned or task.due < now]):
+            if task.abandoned:
                 self._observer.dropped("abandoned")
-            elif task.due < now:
+            else:
                 self._observer.dropped("deadline")
                 task.fail(ExpiredError("the deadline passed before there was time to answer"))
-            else:
-                kept.append(task)
-        self._queue.keep(kept)
 
     def _alone_s(self, task: Task[Any]) -> float:
         """Seconds that ``task`` takes on its own where it names its level; 0 where it shares a batch."""

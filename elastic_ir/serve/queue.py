@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from elastic_ir.level import Level
 from elastic_ir.pipeline import Hits
 
 T = TypeVar("T")
+Queued = TypeVar("Queued", bound="Task[Any]")
 
 
 @dataclass(eq=False)
@@ -119,7 +120,11 @@ class Queue:
         self.alone_s += self._alone(task)
         insort(self.tasks, task, key=lambda queued: queued.due)
 
-    def keep(self, tasks: list[Task[Any]]) -> None:
-        """Leave only ``tasks``, in their order."""
-        self.tasks, self._clients = tasks, Counter(task.client for task in tasks)
-        self.alone_s = sum(map(self._alone, tasks))
+    def take(self, tasks: Sequence[Queued]) -> Sequence[Queued]:
+        """``tasks``, which are here no more."""
+        if tasks:
+            gone = set(map(id, tasks))
+            self.tasks = [task for task in self.tasks if id(task) not in gone]
+            self._clients -= Counter(task.client for task in tasks)
+            self.alone_s = sum(map(self._alone, self.tasks)) if self.alone_s else 0.0
+        return tasks
