@@ -53,9 +53,10 @@ def _fused(
     for ranking, weight in zip(rankings, weights, strict=True):
         for hit, point in zip(ranking.hits, points(ranking.hits), strict=True):
             total[hit.doc_id] = total.get(hit.doc_id, 0.0) + weight * point
-            texts[hit.doc_id] = texts.get(hit.doc_id) or hit.text
+            if hit.text:
+                texts.setdefault(hit.doc_id, hit.text)
     return Ranking(
         rankings[0].query,
-        tuple(Hit(doc_id, score, texts[doc_id]) for doc_id, score in in_run_order(total)),
+        tuple(Hit(doc_id, score, texts.get(doc_id, "")) for doc_id, score in in_run_order(total)),
         tuple(dict.fromkeys(note for ranking in rankings for note in ranking.degraded)),
     )

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from array import array
-from base64 import b64decode
+from binascii import a2b_base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +158,8 @@ def told_apart(scores: Iterable[float]) -> list[float]:
     rounded = array("f", (math.floor(score * 1e4 + 0.5) / 1e4 for score in array("f", scores)))
     ties = 0
     for rank in range(1, len(rounded)):
-        apart = _float32(rounded[rank - 1] - rounded[rank]) > _float32(1e-4)
+        gap = rounded[rank - 1] - rounded[rank]
+        apart = gap > 2e-4 or _float32(gap) > _float32(1e-4)
         ties = 0 if apart else ties + 1
         if ties:
             rounded[rank] -= _float32(_float32(1e-6) * ties)
@@ -171,7 +172,7 @@ def _float32(number: float) -> float:
 
 def _text(bytes: str, offset: int, length: int, **_: Any) -> str:
     """The text of a Lucene ``BytesRef``."""
-    return b64decode(bytes)[offset : offset + length].decode()
+    return a2b_base64(bytes)[offset : offset + length].decode()
 
 
 class Writer:
