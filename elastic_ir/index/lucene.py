@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
-PATIENCE_S = 1.0
+PATIENCE_S = 0.7
 """Seconds that a process which is being started stands still for the searches that go on."""
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _WARM_UP = 8

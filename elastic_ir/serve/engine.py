@@ -337,17 +337,18 @@ class Engine:
                 question.fail(exc)
             return
         ended = self._clock()
-        answered = 0
+        answered = planned = 0
         for question, hits in zip(batch, found, strict=True):
             question.answer.set_result(hits)
             if hits.degraded is None or ABANDONED.reason not in hits.degraded.reasons:
                 answered += 1
+                planned += hits.level == level  # and not what stood in for something that is down
             else:
                 self._observer.dropped("unfinished" if hits else "abandoned")
         if answered:
             self._observer.batch(level, answered, ended - started, found[0].stage_ms)
         with self._changed:
             rung = self._timed.rung(level)
-            if rung is not None and answered == len(batch) <= rung.max_batch:
+            if rung is not None and planned == len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level
