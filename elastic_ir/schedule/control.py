@@ -46,7 +46,7 @@ class Admission:
     """
 
     ladder: Ladder
-    share: float = 0.6
+    share: float = 0.7
 
     def wait(self, queued: int, busy_s: float, correction: float = 1.0) -> float:
         """Seconds until a request behind ``queued`` others is answered, with the worker busy for ``busy_s`` more."""
