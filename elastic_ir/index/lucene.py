@@ -256,7 +256,9 @@ class LuceneIndex:
             try:
                 self._process = self._warm(self._opened(process))
             finally:
-                self._new = None
+                with self._passing:
+                    self._new = None
+                    process.resume()  # its last answer may have been on the way when it was told to stand still
             self._started = True
         return self._process
 

@@ -248,6 +248,14 @@ def test_a_start_gives_way_to_searches_for_a_while(folder, monkeypatch):
             assert pid_of(index) == started
 
 
+def test_a_start_that_ends_while_it_stands_still_goes_on(folder, monkeypatch):
+    with closing(LuceneIndex(folder, timeout_s=5)) as index:
+        index.search(["dog"], 1)
+        os.kill(pid_of(index), signal.SIGKILL)
+        monkeypatch.setattr(LuceneIndex, "_warm", lambda _, process: process.pause() or process)
+        assert doc_ids(index, "dog") == ["dog"]
+
+
 def comes_to_be(pid, state):
     """Whether a process is seen in ``state`` within two seconds."""
     until = time.monotonic() + 2
