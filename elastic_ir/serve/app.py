@@ -23,6 +23,7 @@ from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
 from elastic_ir.serve.engine import Engine
+from elastic_ir.serve.guard import LEFT
 from elastic_ir.serve.loop import Cost, Lag
 from elastic_ir.serve.mailbox import Mailbox
 from elastic_ir.serve.metrics import Metrics
@@ -95,7 +96,10 @@ def create_app(
             request.scope[LOG]["query"] = asked.query
         seconds = slo_s if asked.deadline_ms is None else asked.deadline_ms / 1000
         late = lag.seconds if lag else 0.0
-        task = engine.search(asked.query, asked.k, seconds, level, text=asked.text, client=_client(request), late=late)
+        task = engine.search(
+            asked.query, asked.k, seconds, level, text=asked.text, client=_client(request), late=late,
+            hung_up=request.scope.get(LEFT),
+        )  # fmt: skip
         hits = await _answer(request, task, mailbox, metrics)
         latency_ms = 1000 * (time.perf_counter() - arrived)
         wait_ms = 1000 * task.waited_s

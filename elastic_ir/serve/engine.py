@@ -141,12 +141,15 @@ class Engine:
         text: bool = True,
         client: str = "",
         late: float = 0.0,
+        hung_up: Callable[[], bool] | None = None,
     ) -> Question:
         """Queue a question that must be answered within ``seconds``, of which ``late`` have passed already; ``level``
         None lets the engine choose.
 
         A question that asks for its level is answered on its own: in a batch its scores would depend, in their last
         digits, on who else asks.
+
+        Before each step of the work ``hung_up``, where there is one, is asked whether who wants the answer has left.
 
         Who waits for an answer shares the queue with the other clients that do, in equal parts.
 
@@ -156,7 +159,7 @@ class Engine:
             OverloadedError: if it could not be answered in time even at the cheapest level, or the engine is closing.
         """
         now = self._clock() - late
-        question = Question(now, now + seconds, client, query=query, k=k, level=level, text=text)
+        question = Question(now, now + seconds, client, hung_up=hung_up, query=query, k=k, level=level, text=text)
         self._enqueue(question)
         return question
 
@@ -273,12 +276,15 @@ class Engine:
         self._queue.forget_announced()
         wanted = []
         for task in self._queue.take(tasks):
-            if task.answer.set_running_or_notify_cancel():
+            if not task.answer.set_running_or_notify_cancel():
+                self._observer.dropped("abandoned")
+            elif task.left:
+                self._observer.dropped("abandoned")
+                task.fail(ExpiredError("the client has hung up"))
+            else:
                 task.waited_s = now - task.arrived
                 self._observer.waited(task.waited_s)
                 wanted.append(task)
-            else:
-                self._observer.dropped("abandoned")
         self._busy = bool(wanted)
         return wanted
 
@@ -328,7 +334,7 @@ class Engine:
                 asked,
                 [level] * len(batch),
                 deadline_ms=max(1.0, left_ms),
-                abandoned=lambda query: batch[int(query.query_id)].abandoned,
+                abandoned=lambda query: batch[int(query.query_id)].left,
                 texts=any(question.text for question in batch),
             )
         except Exception as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,22 @@ HELD_BYTES = 16_384
 SEARCH = b"/v1/search"
 _CHOOSES = b'"deadline_ms"', b'"level"'
 """What a question must not say to be refused as one that is due in the SLO at any level."""
+
+
+LEFT = "elastic_ir.left"
+"""Where a request's scope says how to find out whether its client has hung up."""
+
+
+def hung_up(descriptor: int) -> Callable[[], bool] | None:
+    """Tells, for one thread, whether the other side has closed the socket ``descriptor``.
+
+    It asks the system and not the event loop, which hears of it later; None where the system does not tell.
+    """
+    if not hasattr(select, "POLLRDHUP"):
+        return None
+    asked = select.poll()
+    asked.register(descriptor, select.POLLRDHUP)
+    return lambda: any(found & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) for _, found in asked.poll(0))
 
 
 def _refusal(status: bytes, error: bytes) -> bytes:
@@ -86,6 +103,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse one connection too many; watch the others."""
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+        connection = transport.get_extra_info("socket")
+        self._left = None if connection is None else hung_up(connection.fileno())
         self._idle_since: float | None = self.loop.time()
         self._unread_since: float | None = None
         self._unparsed = 0
@@ -97,6 +116,12 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.abort()
             return
         self._watch = self.loop.call_later(WATCH_S, self._look)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope[LEFT] = self._left
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""

@@ -26,6 +26,7 @@ class Task(Generic[T]):
         client: who asks, such as an address; "" where that is not known.
         answer: what will be answered. Cancelling it takes the task out of the queue.
         abandoned: nobody waits any more; work on it may stop.
+        hung_up: tells whether who asked has left, before ``abandoned`` does; None where that cannot be known.
         waited_s: seconds in the queue, once it has left it.
     """
 
@@ -35,6 +36,12 @@ class Task(Generic[T]):
     answer: Future[T] = field(default_factory=Future)
     abandoned: bool = False
     waited_s: float = 0.0
+    hung_up: Callable[[], bool] | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.abandoned or (self.hung_up is not None and self.hung_up())
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""

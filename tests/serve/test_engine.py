@@ -175,6 +175,22 @@ def test_who_leaves_while_a_batch_is_at_work_is_not_counted_as_answered(
     assert told.gone == ["abandoned"]
 
 
+def test_who_has_hung_up_is_not_searched_for_though_nobody_said_so_yet(
+    start: Callable[..., Engine], stub: Stub
+) -> None:
+    told = Told()
+    engine = start(observer=told)
+    held(engine, stub)
+    left = engine.search("left", 1, 5.0, hung_up=lambda: True)
+    stays = engine.search("stays", 1, 5.0, hung_up=lambda: False)
+    stub.gate.set()
+    assert len(stays.answer.result(5)) == 1
+    with pytest.raises(ExpiredError, match="hung up"):
+        left.answer.result(5)
+    assert [texts for _, texts in stub.asked] == [["first"], ["stays"]]
+    assert told.gone == ["abandoned"]
+
+
 def test_the_time_of_what_stands_in_for_a_level_says_nothing_of_that_level(
     start: Callable[..., Engine], stub: Stub
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
-from elastic_ir.serve.guard import GuardedProtocol
+from elastic_ir.serve.guard import GuardedProtocol, hung_up
 from elastic_ir.serve.loop import Lag
 
 
@@ -49,6 +50,22 @@ def url() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="this system does not tell who has hung up")
+def test_who_has_hung_up_is_known_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        served, _ = listening.accept()
+        with served:
+            left = hung_up(served.fileno())
+            assert left is not None
+            client.sendall(b"still here")
+            assert not left()
+            client.close()
+            until = time.monotonic() + 2
+            while not left():
+                assert time.monotonic() < until
 
 
 def test_a_refused_request_leaves_its_connection_usable(url: str) -> None:
