@@ -50,6 +50,7 @@ async function searched(page) {
 
 const page = await opened(1200, 900, "light");
 await page.waitForFunction(() => document.getElementById("level").options.length > 1, undefined, PATIENCE);
+if (await page.locator("#token").isVisible()) problems.push("a token is asked for where none is needed");
 if (!(await page.evaluate(() => document.activeElement.id === "query"))) problems.push("the search box has not the focus");
 await page.keyboard.type(question);
 await searched(page);
