@@ -255,8 +255,9 @@ def for_those_waiting(
         return work(rankings)
     waiting = [ranking for ranking, its in zip(rankings, gone, strict=True) if not its]
     done = iter(work(waiting) if waiting else ())
-    return [_left(ranking) if its else next(done) for ranking, its in zip(rankings, gone, strict=True)]
+    return [left(ranking) if its else next(done) for ranking, its in zip(rankings, gone, strict=True)]
 
 
-def _left(ranking: Ranking) -> Ranking:
+def left(ranking: Ranking) -> Ranking:
+    """``ranking`` with the note that nobody waits for it."""
     return ranking if ABANDONED in ranking.degraded else ranking._replace(degraded=(*ranking.degraded, ABANDONED))

@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
-PATIENCE_S = 0.7
-"""Seconds that a process which is being started stands still for the searches that go on."""
+PATIENCE_S = 1.0
+"""Seconds from its start in which a new process stands still while searches go on."""
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _WARM_UP = 8
 """Requests of before that a new process is given first."""
@@ -133,7 +133,7 @@ class LuceneIndex:
         self._started = self._starting = False
         self._new: _Process | None = None
         self._lately: deque[dict[str, Any]] = deque(maxlen=_WARM_UP)
-        self._passing, self._ahead, self._patience_s = threading.Lock(), 0, 0.0
+        self._passing, self._ahead, self._patient = threading.Lock(), 0, False
 
     def search(self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True) -> list[LuceneResult]:
         """The ``k`` best documents for each query.
@@ -162,18 +162,17 @@ class LuceneIndex:
             batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
             arguments = {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}
             found = self._ask("search", arguments, wait)
-            self._lately.append(arguments)
+            self._lately.append(arguments | {"queries": batch[:1]})
             results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
 
     @contextmanager
     def giving_way(self) -> Iterator[None]:
-        """While in here, a process that is started for searches that do not ``wait`` stands still, for at most
-        ``PATIENCE_S`` in all, and leaves the processor to other work.
+        """While in here, a process that is started for searches that do not ``wait`` stands still, and leaves the
+        processor to other work: in the first ``PATIENCE_S`` of its life, and no longer.
 
         A low priority would do the same where there is one; it could not be taken back when Java is needed.
         """
-        started = time.monotonic()
         with self._passing:
             self._ahead += 1
             self._pause()
@@ -184,12 +183,18 @@ class LuceneIndex:
                 self._ahead -= 1
                 if not self._ahead and self._new is not None:
                     self._new.resume()
-                    self._patience_s -= time.monotonic() - started
 
     def _pause(self) -> None:
         """Have what is started meanwhile stand still, if a search is ahead and it has the patience."""
-        if self._new is not None and self._starting and self._ahead and self._patience_s > 0:
+        if self._new is not None and self._starting and self._ahead and self._patient:
             self._new.pause()
+
+    def _insist(self) -> None:
+        """Patience is at an end."""
+        with self._passing:
+            self._patient = False
+            if self._new is not None:
+                self._new.resume()
 
     def close(self) -> None:
         """End the Java process; searching is over."""
@@ -229,7 +234,7 @@ class LuceneIndex:
         return process is not None and process.alive
 
     def _start_meanwhile(self) -> None:
-        self._starting, self._patience_s = True, PATIENCE_S
+        self._starting = True
         threading.Thread(target=self._start, name="elastic-ir-lucene", daemon=True).start()
 
     def _start(self) -> None:
@@ -250,12 +255,16 @@ class LuceneIndex:
         if self._process is None or not self._alive:
             self._drop()
             process = _Process(self.heap_mb, [*self._java_options()])
+            patience = threading.Timer(PATIENCE_S, self._insist)
+            patience.daemon = True
+            patience.start()
             with self._passing:
-                self._new = process
+                self._new, self._patient = process, True
                 self._pause()
             try:
                 self._process = self._warm(self._opened(process))
             finally:
+                patience.cancel()
                 with self._passing:
                     self._new = None
                     process.resume()  # its last answer may have been on the way when it was told to stand still
@@ -288,9 +297,12 @@ class LuceneIndex:
 
     def _warm(self, process: _Process) -> _Process:
         """``process`` after the latest searches: Java's first ones take a hundred times as long as the others."""
-        for arguments in list(self._lately):
+        lately = list(self._lately)
+        self._lately.clear()  # what ends a process must not end the next one too
+        for arguments in lately:
             with suppress(_RefusedError):
                 process.ask("search", arguments, self.timeout_s)
+        self._lately.extend(lately)
         return process
 
     def _drop(self) -> None:

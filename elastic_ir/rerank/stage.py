@@ -16,7 +16,7 @@ from elastic_ir.rerank.plan import Plan
 from elastic_ir.rerank.ranker import ElasticRanker
 from elastic_ir.rerank.scored import Scored
 from elastic_ir.rerank.work import CandidateList
-from elastic_ir.stage import SearchContext, Stage
+from elastic_ir.stage import SearchContext, Stage, left
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Rerank(Stage):
         result = list(rankings)
         for row, asked, its in zip(rows, lists, scored, strict=True):
             result[row] = _reordered(rankings[row], its, asked.steps)
+            if its.stopped and context.abandoned(rankings[row].query):
+                result[row] = left(result[row])
         return result
 
 

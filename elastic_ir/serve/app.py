@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.types import ASGIApp
 
-from elastic_ir.errors import ElasticIRError
+from elastic_ir.errors import ElasticIRError, ExpiredError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
@@ -250,15 +250,18 @@ async def _answer(request: Request, task: Task[Answer], mailbox: Mailbox, metric
     gone.add_done_callback(leave)
     metrics.in_flight.inc()
     try:
-        return await answered
-    except asyncio.CancelledError:
-        if task.abandoned:
-            raise BadRequestError(499, "the client went away") from None
-        raise
+        found = await answered
+    except (asyncio.CancelledError, ExpiredError):
+        if not task.abandoned:
+            raise
+    else:
+        if not task.abandoned:
+            return found
     finally:
         metrics.in_flight.dec()
         gone.remove_done_callback(leave)
         gone.cancel()
+    raise BadRequestError(499, "the client went away")
 
 
 async def _disconnected(request: Request) -> None:

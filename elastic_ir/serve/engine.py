@@ -279,6 +279,7 @@ class Engine:
             if not task.answer.set_running_or_notify_cancel():
                 self._observer.dropped("abandoned")
             elif task.left:
+                task.abandoned = True
                 self._observer.dropped("abandoned")
                 task.fail(ExpiredError("the client has hung up"))
             else:
@@ -345,16 +346,19 @@ class Engine:
         ended = self._clock()
         answered = planned = 0
         for question, hits in zip(batch, found, strict=True):
-            question.answer.set_result(hits)
             if hits.degraded is None or ABANDONED.reason not in hits.degraded.reasons:
                 answered += 1
-                planned += hits.level == level  # and not what stood in for something that is down
+                planned += hits.level == level
             else:
+                question.abandoned = True
                 self._observer.dropped("unfinished" if hits else "abandoned")
+            question.answer.set_result(hits)
         if answered:
             self._observer.batch(level, answered, ended - started, found[0].stage_ms)
         with self._changed:
             rung = self._timed.rung(level)
-            if rung is not None and planned == len(batch) <= rung.max_batch:
+            # What stands in for a level that a client insists on says nothing of what the policy chooses from.
+            telling = planned if batch[0].level is not None else answered
+            if rung is not None and telling == len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level

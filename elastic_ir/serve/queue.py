@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +25,7 @@ class Task(Generic[T]):
         arrived: seconds on the engine's clock.
         due: seconds on the same clock by which the answer must be there.
         client: who asks, such as an address; "" where that is not known.
-        answer: what will be answered. Cancelling it takes the task out of the queue.
+        answer: what will be answered. Cancelling it takes the task out of the queue when its turn comes.
         abandoned: nobody waits any more; work on it may stop.
         hung_up: tells whether who asked has left, before ``abandoned`` does; None where that cannot be known.
         waited_s: seconds in the queue, once it has left it.
@@ -50,7 +51,7 @@ class Task(Generic[T]):
 
     def fail(self, error: Exception) -> None:
         """Answer with ``error``, where nothing was answered yet."""
-        if not self.answer.done():
+        with suppress(InvalidStateError):  # answered, or cancelled by the event loop this moment
             self.answer.set_exception(error)
 
 

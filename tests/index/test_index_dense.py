@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from index_helpers import DIMENSION, HashEncoder
 
 from elastic_ir.errors import BackendError, ConfigError, IndexMismatchError, InputError
 from elastic_ir.index import DenseIndex, build_index
+from elastic_ir.index.factory import TOGETHER_FROM, load_faiss
 from elastic_ir.records import Document
 
 COUNT = 600
@@ -88,6 +90,11 @@ def test_one_query_is_searched_as_in_a_batch(indexes: dict[str, DenseIndex], que
         for query, hits in zip(queries[:5], index.search(queries, k=5), strict=False):
             (alone,) = index.search(query[None], k=5)
             assert [doc_id for doc_id, _ in alone] == [doc_id for doc_id, _ in hits]
+
+
+def test_a_few_queries_share_a_matrix_product() -> None:
+    faiss = load_faiss()
+    assert faiss.cvar.distance_compute_blas_threshold <= TOGETHER_FROM * (os.cpu_count() or 1)
 
 
 def test_large_k_and_no_queries(indexes: dict[str, DenseIndex], queries: np.ndarray) -> None:

@@ -191,17 +191,16 @@ def test_who_has_hung_up_is_not_searched_for_though_nobody_said_so_yet(
     assert told.gone == ["abandoned"]
 
 
-def test_the_time_of_what_stands_in_for_a_level_says_nothing_of_that_level(
+def test_the_time_of_what_stands_in_for_a_level_that_a_client_insists_on_is_not_learned(
     start: Callable[..., Engine], stub: Stub
 ) -> None:
     engine = start()
     stub.at_work = lambda texts: time.sleep(0.2)
     stub.stands_in = Level.parse("dense:w0.25-d2")
-    engine.search("bm25 is down", 1, 5.0).answer.result(5)
+    engine.search("bm25 is down", 1, 5.0, CHEAP).answer.result(5)
     engine.run(lambda: None, 5.0).answer.result(5)
     assert engine.state.correction == 1.0
-    stub.stands_in = None
-    engine.search("slow", 1, 5.0).answer.result(5)
+    engine.search("so are all that the policy sends there", 1, 5.0).answer.result(5)
     engine.run(lambda: None, 5.0).answer.result(5)
     assert engine.state.correction > 1.0
 
