@@ -93,13 +93,19 @@ def _level_line(rung: Rung) -> str:
     return f"| `{rung.level}` | {rung.quality:.4f} | {p50:.1f} / {p95:.1f} ms | {rung.rate:.1f} |"
 
 
-def main() -> None:
-    """Simulate, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def reader(description: str | None) -> argparse.ArgumentParser:
+    """The options of every benchmark of a schedule on a ladder."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ladder", type=Path, required=True)
     parser.add_argument("--on", help="collection whose judgements give the quality; default: the ladder's own")
     parser.add_argument("--runs", type=Path, default=Path("runs/online"), help="folder of the levels' runs")
     parser.add_argument("--slo-ms", type=float, help="default: the ladder's")
+    return parser
+
+
+def main() -> None:
+    """Simulate, print and store."""
+    parser = reader(__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()

@@ -10,26 +10,23 @@ python benchmarks/optimum.py --ladder ladder.json --on msmarco-dl19-mini --slo-m
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from measured import store
 from numpy.typing import NDArray
-from online import judged_on
+from online import judged_on, reader
 from scipy.special import ndtr
 
 from elastic_ir.schedule import Admission, DrainRule, Ladder
 from elastic_ir.schedule.arrivals import arrivals
 from elastic_ir.schedule.ladderfile import read_ladder
-from elastic_ir.schedule.simulate import capacity, simulate
+from elastic_ir.schedule.simulate import capacity, service_times, simulate
 
 STEP_S, SAMPLES, SWEEPS, HALVINGS = 0.001, 128, 80, 14
 LOADS = 0.5, 1, 2, 4
 """Multiples of C."""
-_P95 = 1.645
 
 
 class Choices(NamedTuple):
@@ -49,8 +46,8 @@ def optimum(ladder: Ladder, rate: float) -> float:
     wait the rest are lost, so it is for loads at which that is rare.
     """
     most = ladder.rungs[0].max_batch
-    median = np.array([(rung.typical or rung.seconds)[:most] for rung in ladder.rungs])
-    spread = np.maximum(np.log(np.array([rung.seconds[:most] for rung in ladder.rungs]) / median) / _P95, 1e-4)
+    served = np.array([service_times(rung) for rung in ladder.rungs])
+    median, spread = served[..., 0], np.maximum(served[..., 1], 1e-4)
     times = STEP_S * np.arange(1, round(median.max() / STEP_S) + 2)
     random = np.random.default_rng(0)
     choices = [_choices(ladder, n, median, spread, times, random) for n in range(1, most + 1)]
@@ -103,12 +100,7 @@ def _surplus(gain: float, choices: list[Choices], alone: Choices, came: NDArray[
 
 def main() -> None:
     """Compute beside what the drain rule has in the simulator, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ladder", type=Path, required=True)
-    parser.add_argument("--on", help="collection whose judgements give the quality; default: the ladder's own")
-    parser.add_argument("--runs", type=Path, default=Path("runs/online"), help="folder of the levels' runs")
-    parser.add_argument("--slo-ms", type=float, help="default: the ladder's")
-    arguments = parser.parse_args()
+    arguments = reader(__doc__).parse_args()
     ladder = read_ladder(arguments.ladder).ladder(arguments.slo_ms)
     judged = judged_on(ladder, arguments.on, arguments.runs) if arguments.on else ladder
     c = capacity(ladder)

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ TOGETHER_FROM = 4 * 384
 query, on one thread; on more, as many times that."""
 
 
+@lru_cache(maxsize=1)
 def load_faiss() -> Any:
     """The FAISS module, imported on first use (its own type stubs lack half of it)."""
     import faiss

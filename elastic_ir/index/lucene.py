@@ -5,22 +5,13 @@ Source: BM25 as in Lucene (Kamphuis et al. 2020, "Which BM25 Do You Mean?"); RM3
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from elastic_ir.errors import (
     BackendError,
@@ -30,8 +21,8 @@ from elastic_ir.errors import (
     InputError,
     StartingError,
 )
-from elastic_ir.index import lucene_child
-from elastic_ir.index.java import anserini_jar, class_archive, java_home
+from elastic_ir.index.java import class_archive
+from elastic_ir.index.lucene_process import GoneError, Process, RefusedError
 from elastic_ir.records import in_run_order
 
 logger = logging.getLogger(__name__)
@@ -81,14 +72,14 @@ def build_lucene(
     _check_threads(threads)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(_Process(heap_mb=512)) as lucene:
+    with closing(Process(heap_mb=512)) as lucene:
         try:
             settings = {"folder": str(folder.resolve()), "threads": threads, "term_vectors": term_vectors}
             lucene.ask("create", settings, START_TIMEOUT_S)
             for batch in _batches(documents):
                 lucene.ask("add", {"documents": batch}, BUILD_TIMEOUT_S)
             lucene.ask("commit", {}, BUILD_TIMEOUT_S)
-        except (_GoneError, _RefusedError) as exc:
+        except (GoneError, RefusedError) as exc:
             raise BackendError(f"Lucene could not write the index {folder}: {exc}") from exc
 
 
@@ -128,10 +119,10 @@ class LuceneIndex:
             found = "no segments_* file in it" if self.folder.is_dir() else "no such folder"
             raise IndexNotFoundError(f"Lucene index {self.folder}: {found}; build the index with its BM25 part")
         self._lock = threading.Lock()
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._closed = False
         self._started = self._starting = False
-        self._new: _Process | None = None
+        self._new: Process | None = None
         self._lately: deque[dict[str, Any]] = deque(maxlen=_WARM_UP)
         self._passing, self._ahead, self._patient = threading.Lock(), 0, False
 
@@ -216,9 +207,9 @@ class LuceneIndex:
                     raise self._not_there()
                 try:
                     return self._running().ask(command, arguments, self.timeout_s)
-                except _RefusedError as exc:
+                except RefusedError as exc:
                     raise BackendError(f"Lucene index {self.folder}: search failed ({exc})") from exc
-                except _GoneError as exc:
+                except GoneError as exc:
                     self._drop()
                     if first_failure:
                         raise BackendError(
@@ -250,11 +241,11 @@ class LuceneIndex:
     def _not_there(self) -> StartingError:
         return StartingError(f"Lucene index {self.folder}: its process is being started anew")
 
-    def _running(self) -> _Process:
+    def _running(self) -> Process:
         """The process, started and with the index open."""
         if self._process is None or not self._alive:
             self._drop()
-            process = _Process(self.heap_mb, [*self._java_options()])
+            process = Process(self.heap_mb, [*self._java_options()])
             patience = threading.Timer(PATIENCE_S, self._insist)
             patience.daemon = True
             patience.start()
@@ -278,11 +269,11 @@ class LuceneIndex:
         if not self.java_options and (archive := class_archive()).is_file():
             yield f"-XX:SharedArchiveFile={archive}"
 
-    def _opened(self, process: _Process) -> _Process:
+    def _opened(self, process: Process) -> Process:
         """``process`` with the index open."""
         try:
             has_term_vectors = process.ask("open", self._settings, START_TIMEOUT_S)
-        except _RefusedError as exc:
+        except RefusedError as exc:
             process.close()
             raise IndexCorruptError(
                 f"Lucene index {self.folder} cannot be opened ({exc}); restore it from a copy or build it again"
@@ -295,12 +286,12 @@ class LuceneIndex:
             )
         return process
 
-    def _warm(self, process: _Process) -> _Process:
+    def _warm(self, process: Process) -> Process:
         """``process`` after the latest searches: Java's first ones take a hundred times as long as the others."""
         lately = list(self._lately)
         self._lately.clear()  # what ends a process must not end the next one too
         for arguments in lately:
-            with suppress(_RefusedError):
+            with suppress(RefusedError):
                 process.ask("search", arguments, self.timeout_s)
         self._lately.extend(lately)
         return process
@@ -309,95 +300,6 @@ class LuceneIndex:
         if self._process is not None:
             self._process.close()
             self._process = None
-
-
-class _GoneError(Exception):
-    """The process ended, or was ended because it did not answer in time."""
-
-
-class _RefusedError(Exception):
-    """The process answered with an error."""
-
-
-class _Process:
-    """A running ``lucene_child``, asked one thing at a time."""
-
-    def __init__(self, heap_mb: int, options: Sequence[str] = ()) -> None:
-        environment = {**os.environ, "JAVA_HOME": str(java_home())}
-        self._socket, other = socket.socketpair()
-        # Another file than a pipe: nobody has to read it, and its end tells why the process is gone.
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
-        with other:
-            command = [sys.executable, "-P", lucene_child.__file__, str(other.fileno())]
-            self._popen = subprocess.Popen(
-                [*command, str(anserini_jar()), str(heap_mb), *options],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                pass_fds=[other.fileno()],
-            )
-        self.close = weakref.finalize(self, _end, self._popen, self._socket, self._stderr)
-
-    @property
-    def alive(self) -> bool:
-        return self.close.alive and self._popen.poll() is None
-
-    def pause(self) -> None:
-        """Stand still, where the system can do that."""
-        if hasattr(signal, "SIGSTOP"):
-            self._popen.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Go on."""
-        if hasattr(signal, "SIGCONT"):
-            self._popen.send_signal(signal.SIGCONT)
-
-    def ask(self, command: str, arguments: dict[str, Any], timeout_s: float) -> Any:
-        """Send one request and wait for its answer.
-
-        Raises:
-            _GoneError: if the process ended, or did not answer in time and was killed.
-            _RefusedError: if it answered with an error.
-        """
-        deadline = time.monotonic() + timeout_s
-        try:
-            self._socket.settimeout(timeout_s)
-            lucene_child.send(self._socket, json.dumps([command, arguments]).encode("ascii"))
-            answer = json.loads(lucene_child.receive(self._socket, deadline))
-        except TimeoutError as exc:
-            self.close()
-            raise _GoneError(f"no answer within {timeout_s:g} s") from exc
-        except (EOFError, OSError) as exc:
-            raise _GoneError(self._last_words()) from exc
-        except BaseException:
-            self.close()  # or the next request would read the answer to this one
-            raise
-        if "error" in answer:
-            raise _RefusedError(answer["error"])
-        return answer["answer"]
-
-    def _last_words(self) -> str:
-        """How the process ended and the last thing it said."""
-        try:
-            status = self._popen.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            status = 0
-        size = os.fstat(self._stderr.fileno()).st_size
-        # Not read(): the position in the file is shared with the process.
-        tail = os.pread(self._stderr.fileno(), 4096, max(0, size - 4096)).decode("utf-8", "replace")
-        said = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith("WARNING")]
-        self.close()
-        ended = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"{ended}: {said[-1]}" if said else ended
-
-
-def _end(popen: subprocess.Popen[bytes], connection: socket.socket, stderr: IO[bytes]) -> None:
-    """Leave neither process nor zombie. There is nothing to save: a build that matters was committed."""
-    connection.close()
-    popen.kill()
-    popen.wait()
-    stderr.close()
 
 
 def _check_threads(threads: int) -> None:

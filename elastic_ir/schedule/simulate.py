@@ -116,7 +116,7 @@ def simulate(
     random = np.random.default_rng(seed)
     noise = iter(random.standard_normal(len(arrived)).tolist())  # no more batches than requests
     places = {rung.level: place for place, rung in enumerate(ladder.rungs)}
-    actual = [_actual(rung, slowdown) for rung in ladder.rungs]
+    actual = [service_times(rung, slowdown) for rung in ladder.rungs]
     times, count, slo = arrived.tolist(), len(arrived), ladder.slo_s
     latency, answered = [math.inf] * count, [REFUSED] * count
     queue: deque[int] = deque()
@@ -178,8 +178,8 @@ def capacity(ladder: Ladder, share: float = 0.99, requests: int = 20_000, seed: 
     return low
 
 
-def _actual(rung: Rung, slowdown: float) -> list[tuple[float, float]]:
-    """(median seconds, spread of the logarithm) of each batch size."""
+def service_times(rung: Rung, slowdown: float = 1.0) -> list[tuple[float, float]]:
+    """(median seconds, spread of the logarithm) of each batch size, at ``slowdown`` times what the table says."""
     typical = rung.typical or rung.seconds
     return [
         (slowdown * median, math.log(p95 / median) / _P95 if p95 > median else 0.0)

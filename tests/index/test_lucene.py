@@ -25,8 +25,9 @@ from elastic_ir.errors import (
 )
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.java import anserini_jar, class_archive, java_home
-from elastic_ir.index.lucene import LuceneIndex, _Process, build_lucene
+from elastic_ir.index.lucene import LuceneIndex, build_lucene
 from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS
+from elastic_ir.index.lucene_process import Process
 from elastic_ir.records import in_run_order
 from elastic_ir.retrieve import BM25Retriever
 
@@ -211,13 +212,13 @@ def test_who_does_not_wait_is_told_while_another_process_starts(folder):
 
 
 def test_a_new_process_has_searched_before_it_is_asked(folder, monkeypatch):
-    asked, ask = [], _Process.ask
+    asked, ask = [], Process.ask
 
     def noted(process, command, arguments, timeout_s):
         asked.append((process._popen.pid, arguments.get("queries", command)))
         return ask(process, command, arguments, timeout_s)
 
-    monkeypatch.setattr(_Process, "ask", noted)
+    monkeypatch.setattr(Process, "ask", noted)
     with closing(LuceneIndex(folder)) as index:
         for query in ("dog", "fox"):
             index.search([query], 1)
