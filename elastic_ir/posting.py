@@ -54,10 +54,13 @@ class Poster:
             task = self._loop.create_task(self._connect(exchange))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+            task.add_done_callback(lambda task: exchange.end(BROKEN) if task.cancelled() else None)
 
     async def close(self) -> None:
         """Hang up everywhere."""
         while self._opening or self._open:
+            for task in self._opening:
+                task.cancel()
             for connection in self._open:
                 connection.close()
             await asyncio.sleep(0.001)

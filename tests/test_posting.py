@@ -1,6 +1,7 @@
 """The lean client of the load generator, against a server that answers as told."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 from elastic_ir.posting import BROKEN, GAVE_UP, Poster
@@ -83,3 +84,19 @@ def test_nobody_there() -> None:
         return found
 
     assert asyncio.run(run()) == [BROKEN]
+
+
+def test_closing_does_not_wait_for_a_connection_that_is_never_made() -> None:
+    async def run() -> list[str]:
+        found: list[str] = []
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            poster = Poster(f"http://127.0.0.1:{full.getsockname()[1]}/", {})
+            for _ in range(8):  # more than the system queues
+                poster.post(poster.request(b""), 60.0, lambda status, _: found.append(status))
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(poster.close(), 5)
+        return found
+
+    assert asyncio.run(run()) == [BROKEN] * 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -50,6 +50,13 @@ REFUSALS: dict[str, bytes] = {
     "share": _refusal(b"429 Too Many Requests", b"this client's part of the queue is full; send less at once"),
 }
 """Why a request is not taken up -> the whole answer."""
+
+
+class Proxies(Protocol):
+    """Proxies that are believed when they say whom they ask for, as uvicorn's are."""
+
+    def __contains__(self, host: str | None) -> bool: ...
+    def get_trusted_client_address(self, x_forwarded_for: str) -> tuple[str, int]: ...
 
 
 class Corked:
@@ -98,6 +105,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """Why (a key of ``REFUSALS``) a question of this client would be refused now: it is then not taken up at all."""
     refused: Callable[[str], None] = staticmethod(lambda why: None)
     """Told why a request was not taken up."""
+    proxies: Proxies | None = None
+    """Whose ``X-Forwarded-For`` names the client; None: nobody's."""
     lag: Lag = Lag()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -151,7 +160,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._why = "behind"
                 return
             if self.url == SEARCH:
-                self._why = self.turns_away(self.client[0] if self.client else "")
+                self._why = self.turns_away(self._asking())
             if self._why is not None:
                 self._held = b""
                 return
@@ -177,8 +186,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.write(REFUSALS[self._why])
         self.refused(self._why)
         self._idle_since, self._unparsed = self.loop.time(), 0
-        if not self.parser.should_keep_alive():
+        if self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive():
             self.transport.close()
+
+    def _asking(self) -> str:
+        """The client's address, the same that the application is told."""
+        peer = self.client[0] if self.client else ""
+        if self.proxies is None or peer not in self.proxies:
+            return peer
+        said = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for").decode("latin1")
+        return (said and self.proxies.get_trusted_client_address(said)[0]) or peer
 
     def _take_up(self, body: bytes) -> None:
         """Answer after all: what this one asks for may have its place."""

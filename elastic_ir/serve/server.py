@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from elastic_ir.errors import ConfigError, ElasticIRError
 from elastic_ir.index.classes import archive_classes
@@ -108,6 +109,7 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         app, host=service.host, port=service.port, http=Protocol, ws="none", access_log=False, log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
     )  # fmt: skip
+    Protocol.proxies = ProxyHeadersMiddleware(cast(Any, app), config.forwarded_allow_ips).trusted_hosts
     server = uvicorn.Server(config)
     ended, again = threading.Event(), threading.Event()
     for stop in (signal.SIGTERM, signal.SIGINT):

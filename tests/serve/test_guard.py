@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from elastic_ir.serve.guard import GuardedProtocol, hung_up
 from elastic_ir.serve.loop import Lag
@@ -21,6 +22,7 @@ class Mood:
     refuses = False
     turns_away: str | None = None
     told: ClassVar[list[str]] = []
+    asked: ClassVar[list[str]] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -32,13 +34,18 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Mood.refuses, Mood.turns_away, Mood.told = False, None, []
+    Mood.refuses, Mood.turns_away, Mood.told, Mood.asked = False, None, [], []
+
+    def answer(client: str) -> str | None:
+        Mood.asked.append(client)
+        return Mood.turns_away
 
     class Protocol(GuardedProtocol):
         lag = Lag()
         refuses = staticmethod(lambda: Mood.refuses)
-        turns_away = staticmethod(lambda client: Mood.turns_away)
+        turns_away = staticmethod(answer)
         refused = staticmethod(Mood.told.append)
+        proxies = ProxyHeadersMiddleware(app, "127.0.0.1").trusted_hosts
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -99,3 +106,18 @@ def test_a_question_that_would_be_refused_is_not_taken_up_unless_it_asks_for_mor
         Mood.turns_away = None
         assert client.post("/v1/search", json={"query": "cat"}).text == "good"
     assert Mood.told == ["share", "overload"]
+
+
+def test_the_client_is_who_a_proxy_on_this_machine_asks_for(url: str) -> None:
+    with httpx.Client(base_url=url, timeout=5) as client:
+        for said in ({}, {"X-Forwarded-For": "1.2.3.4, 5.6.7.8"}, {"X-Forwarded-For": ""}):
+            client.post("/v1/search", json={"query": "cat"}, headers=said)
+    assert Mood.asked == ["127.0.0.1", "5.6.7.8", "127.0.0.1"]
+
+
+def test_a_refusal_ends_a_connection_of_the_old_protocol(url: str) -> None:
+    Mood.refuses = True
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
+        assert b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 503 ")
