@@ -112,7 +112,7 @@ class Maker:
             learning_rate=self.settings.learning_rate, **_ends(steps),
         )  # fmt: skip
 
-    def _distilled(self, run: str, subnets: Sequence[str], full_every: int = 1) -> Recipe:
+    def _distilled(self, run: str, subnets: Sequence[str], full_every: int = 2) -> Recipe:
         steps = self._steps(self.settings.epochs * self.settings.distil_epochs)
         sampling: dict[str, Any] = {"strategy": "fixed", "subnets": tuple(subnets), "full_every": full_every}
         if self.settings.strategy == "sandwich" and full_every:
@@ -121,10 +121,12 @@ class Maker:
                 "widths": tuple({1.0, *(subnet.width for subnet in parsed)}),
                 "depths": tuple({subnet.depth for subnet in parsed}),
             }
+        elastic = len(load_checkpoint(self.settings.model).config.trained) > 1
         return self._with(
-            run, teacher=str(self.folder / "teacher" / "checkpoint"), sampling=Sampling(**sampling), steps=steps,
-            learning_rate=2 * self.settings.learning_rate, own_vectors=True, own_last=True, temperature=2.0,
-            hidden_loss=1.0, label_loss=0.5, **_ends(steps),
+            run, teacher=str(self.folder / "teacher" / "checkpoint"), start=self.settings.model if elastic else None,
+            sampling=Sampling(**sampling), steps=steps, learning_rate=2 * self.settings.learning_rate,
+            own_learning_rate=10 * self.settings.learning_rate, own_vectors=True, own_last=True, learn_words=False,
+            temperature=2.0, hidden_loss=1.0, label_loss=0.5, **_ends(steps),
         )  # fmt: skip
 
     def _with(self, run: str, **settings: Any) -> Recipe:

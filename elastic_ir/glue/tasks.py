@@ -57,7 +57,7 @@ class Task(NamedTuple):
         labels: in the order of their numbers; empty for a regression.
         measures: the official ones; a task's score is their mean.
         fields: of its rows in the hub's data set ``nyu-mll/glue``: the sentence, or both.
-        epochs: of fine-tuning, more where there is little to learn from.
+        epochs: of fine-tuning, more where there is little to learn from, or much to learn from short sentences.
         splits: with labels, to be measured on, by preference; accuracy of several is averaged.
     """
 
@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
 PAIR = ("sentence1", "sentence2")
 TASKS: Mapping[str, Task] = {
-    "cola": Task(("unacceptable", "acceptable"), ("matthews",), ("sentence",), epochs=5),
+    "cola": Task(("unacceptable", "acceptable"), ("matthews",), ("sentence",), epochs=10),
     "rte": Task(("entailment", "not_entailment"), ("accuracy",), PAIR, epochs=6),
     "mrpc": Task(("not_equivalent", "equivalent"), ("accuracy", "f1"), PAIR, epochs=5),
     "stsb": Task((), ("pearson", "spearman"), PAIR, epochs=4),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elastic_ir.classify.classifier import ClassifierSettings, sequences_of
-from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch
+from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, load_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.importance import measure, reorder
 from elastic_ir.errors import ConfigError
@@ -19,7 +19,18 @@ from elastic_ir.train.data import batches_of_alike, read_examples, sentences
 from elastic_ir.train.losses import answer_loss, label_loss
 from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
-from elastic_ir.train.student import full_only, hidden_states, last, load_start, start_own, states_loss, with_own
+from elastic_ir.train.student import (
+    check_shape,
+    full_only,
+    hidden_states,
+    last,
+    load_start,
+    start_own,
+    states_loss,
+    with_own,
+)
+
+_OWN = "own", "own_layers", "own_last"
 
 
 class LabelledBatch(NamedTuple):
@@ -33,13 +44,13 @@ class ClassifierObjective:
     """Of a plain encoder as teacher: the label loss of the full model, which gets a new head.
 
     Of a fine-tuned classifier: KL to its answers (squared error of a regression), its hidden states, and the labels.
+    Where the recipe has a ``start``, the elastic encoder that the teacher was fine-tuned from, what its smaller subnets
+    have to themselves is taken over: fine-tuning moves the shared weights so little that they still fit.
 
     Source: DynaBERT (arXiv:2004.04037), On Elastic Language Models (arXiv:2311.07204).
     """
 
     def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
-        if recipe.start is not None:
-            raise ConfigError("`start:` is for densers and rankers; a classifier starts from its teacher")
         self.recipe, self.tokens = recipe, teacher.tokens
         self._outputs = max(1, len(recipe.labels))
         self._taught = bool(teacher.config.exits)
@@ -51,6 +62,7 @@ class ClassifierObjective:
         known = list((teacher.config.classifier or {}).get("labels") or ())
         if self._taught and teacher.native and known != list(recipe.labels):
             raise ConfigError(f"teacher {teacher.name} knows the labels {known}, the recipe {list(recipe.labels)}")
+        start = None if recipe.start is None else self._checked_start(recipe.start, teacher)
         source = full_only(teacher, recipe.first_layers)
         full, named = source.config.full, subnets(recipe.sampling, source.config)
         if not self._taught and named != [full]:
@@ -68,12 +80,26 @@ class ClassifierObjective:
         shape = {"outputs": self._outputs, "classifier": settings, "exits": (full.depth,)}
         whole = source.config.model_copy(update=shape)
         config = whole.model_copy(update={"exits": tuple(sorted({subnet.depth for subnet in named}))})
-        self.student, self._teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
         state = source.state if self._taught else {f"encoder.{name}": t for name, t in source.state.items()}
+        if start is not None:
+            config = config.model_copy(update={key: getattr(start.config, key) for key in _OWN})
+            state = {f"encoder.{name}": t for name, t in start.state.items()} | state
+        self._in_order = start is not None
+        self.student, self._teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
         state = state | self._heads(state, config)
         self._missing = load_start(self.student, source._replace(state=state))
         self._teacher.load_state_dict(state, strict=False)
         self._teacher.requires_grad_(False)
+
+    def _checked_start(self, name: str, teacher: Checkpoint) -> Checkpoint:
+        start = load_checkpoint(name)
+        if not self._taught or start.config.exits:
+            raise ConfigError(
+                f"start {name}: wanted the elastic encoder that the teacher, a classifier, was fine-tuned from; "
+                "fine-tuning itself starts from the teacher"
+            )
+        check_shape(start, teacher)
+        return start
 
     def _heads(self, state: dict[str, Tensor], config: ElasticConfig) -> dict[str, Tensor]:
         """A head for every exit: copies of the teacher's, or new."""
@@ -91,8 +117,11 @@ class ClassifierObjective:
         }
 
     def prepare(self) -> None:
-        """Sort the heads and neurons of a taught student by their influence on the likeliest answer."""
-        if self._taught:
+        """Sort the heads and neurons of a taught student by their influence on the likeliest answer.
+
+        Those of a ``start`` are in order.
+        """
+        if self._taught and not self._in_order:
             head = self.student.heads[str(self.student.config.num_layers)]
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
             reorder(

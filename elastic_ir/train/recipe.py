@@ -125,6 +125,7 @@ class Recipe(_Settings):
         kind: ``encoder`` (task-agnostic), ``denser``, ``ranker`` or ``classifier``.
         teacher: checkpoint (bundled name, folder or hub id) that teaches.
         start: elastic checkpoint to go on from, its heads and neurons already in order; None starts from the teacher.
+            Of a classifier: the encoder that its teacher was fine-tuned from, see ``ClassifierObjective``.
         output: folder of the run: state, log, curves and the finished checkpoint.
         teacher_cache: folder of the teacher's outputs, which runs may share; None keeps them in ``output``.
         streams: texts of an encoder or a denser.
@@ -141,6 +142,7 @@ class Recipe(_Settings):
         own_learning_rate: peak rate of what the full one does not use; None: as for all. Layers of their own start far
             from what they must become, the shared ones near.
         keep: subnets that must compute what they do now: no parameter that they use is trained.
+        learn_words: whether the vectors of the vocabulary are trained; a step is shorter where they stay.
         average: decay of the moving average of the weights that is saved; 0 saves the last weights.
         temperature: of the softmax over similarities (denser), a candidate list (ranker) or labels (classifier).
         bank: of a denser: teacher's vectors, drawn anew in each step, whose similarities to a text the student learns
@@ -192,6 +194,7 @@ class Recipe(_Settings):
     own_vectors: bool = False
     own_learning_rate: float | None = Field(default=None, gt=0)
     keep: tuple[SubnetName, ...] = ()
+    learn_words: bool = True
     relation_heads: int = Field(default=12, gt=0)
     exits: tuple[int, ...] = ()
     depth_rule: Literal["prefix", "spaced"] = "prefix"

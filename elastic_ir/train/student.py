@@ -38,6 +38,18 @@ def with_own(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
 
 
 def check_start(start: Checkpoint, teacher: Checkpoint) -> None:
+    """Refuse to go on from a model of another shape or kind than the teacher's.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    check_shape(start, teacher)
+    if bool(start.config.exits) != bool(teacher.config.exits):
+        kinds = [("an encoder", "a reranker")[bool(model.config.exits)] for model in (start, teacher)]
+        raise ConfigError(f"start {start.name} is {kinds[0]}, the teacher {kinds[1]}; wanted two of a kind")
+
+
+def check_shape(start: Checkpoint, teacher: Checkpoint) -> None:
     """Refuse to go on from a model of another shape than the teacher's.
 
     Raises:
@@ -47,9 +59,6 @@ def check_start(start: Checkpoint, teacher: Checkpoint) -> None:
         found, wanted = getattr(start.config, key), getattr(teacher.config, key)
         if found != wanted:
             raise ConfigError(f"start {start.name} has {key} {found}; wanted the teacher's, {wanted}")
-    if bool(start.config.exits) != bool(teacher.config.exits):
-        kinds = [("an encoder", "a reranker")[bool(model.config.exits)] for model in (start, teacher)]
-        raise ConfigError(f"start {start.name} is {kinds[0]}, the teacher {kinds[1]}; wanted two of a kind")
 
 
 def full_only(source: Checkpoint, first_layers: int | None = None) -> Checkpoint:

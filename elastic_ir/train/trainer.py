@@ -97,6 +97,9 @@ class _Run:
         for name in recipe.keep:
             for used in student.used_by(student.config.resolve(Subnet.parse(name))):
                 student.get_parameter(used).requires_grad_(False)
+        if not recipe.learn_words:
+            encoder = student.encoder if isinstance(student, ElasticScorer) else student
+            encoder.words.weight.requires_grad_(False)
         self.weights = dict(student.named_parameters())
         self.parameters = {name: p for name, p in self.weights.items() if p.requires_grad}
         self._check_learners()

@@ -127,9 +127,11 @@ def test_fine_tuned_then_distilled(bert_folder: Path, examples: Path, tmp_path: 
     )
     for subnet in ("w1.00-d4", "w1.00-d2", "w0.50-d2"):
         assert elastic.predict(texts, None, Subnet.parse(subnet)) == wanted
-    alone = {"sampling": sampling | {"subnets": ["w0.50-d2"], "full_every": 0}}
+    alone = {"sampling": sampling | {"subnets": ["w0.50-d2"], "full_every": 0}, "learn_words": False}
     folder = train(recipe_of(teacher, examples, tmp_path / "alone", **alone, steps=100))
     assert ElasticClassifier.from_pretrained(folder).predict(texts, None, Subnet(0.5, 2)) == wanted
+    words = [load_checkpoint(found).state["encoder.words.weight"] for found in (teacher, folder)]
+    assert torch.equal(*words)
 
 
 def test_first_layers_alone_and_a_regression(bert_folder: Path, examples: Path, tmp_path: Path) -> None:
@@ -154,11 +156,20 @@ def test_a_killed_fine_tuning_ends_in_the_same_bytes(bert_folder: Path, examples
     assert first == again
 
 
-def test_what_smaller_ones_have_to_themselves_does_not_come_along(examples: Path, tmp_path: Path) -> None:
+def test_what_smaller_ones_have_to_themselves_comes_along_where_asked(examples: Path, tmp_path: Path) -> None:
     recipe = recipe_of(Path("elastic-denser-small"), examples, tmp_path / "out", steps=1)
     sampling = {"strategy": "fixed", "subnets": ["w1.00-d12"]}
-    found = load_checkpoint(train(recipe.model_copy(update={"sampling": recipe.sampling.model_validate(sampling)})))
+    teacher = train(recipe.model_copy(update={"sampling": recipe.sampling.model_validate(sampling)}))
+    found = load_checkpoint(teacher)
     assert (found.config.own, found.config.own_layers, found.config.own_last) == ((), (), False)
+    names = ["w1.00-d6", "w0.25-d2"]
+    changes = {"start": "elastic-denser-small", "sampling": {"strategy": "fixed", "subnets": names}}
+    folder = train(recipe_of(teacher, examples, tmp_path / "all", **changes, steps=1, warmup=0, learning_rate=1e-9))
+    before, after = load_checkpoint("elastic-denser-small"), load_checkpoint(folder)
+    own = [name for name in before.state if name.startswith(("own.", "layers.12."))]
+    assert len({name.split(".")[1] for name in own}) == 5
+    for name in own:
+        torch.testing.assert_close(after.state[f"encoder.{name}"], before.state[name], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,7 @@ def test_recipes_that_cannot_work(
     smaller = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
     refused(bert_folder, "is an encoder, from which the full model is fine-tuned first", sampling=smaller)
     refused(cross_encoder_folder, "has 1 outputs, the recipe 2 labels")
-    refused(bert_folder, "starts from its teacher", start=str(bert_folder))
+    refused(bert_folder, "fine-tuning itself starts from the teacher", start=str(bert_folder))
     refused(bert_folder, "first_layers 9", first_layers=9)
     with pytest.raises(DatasetError, match="needs `examples:`"):
         train(recipe_of(bert_folder, examples, tmp_path / "out").model_copy(update={"examples": ()}))
