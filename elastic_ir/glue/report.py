@@ -17,38 +17,53 @@ MODELS = ("teacher", "elastic", "alone", "first layers", "untrained")
 TIMED = 30
 
 
+class Figure(NamedTuple):
+    """A mean, and its deviation between seeds; None of one."""
+
+    mean: float
+    deviation: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.deviation is None else f"{self.mean:.1f} ± {self.deviation:.1f}"
+
+
 class Row(NamedTuple):
-    """One model at one size: points (0 to 100) by task, their mean and deviation (None of one seed) over the seeds.
+    """One model at one size: points (0 to 100) by task and seed.
 
     ``ms`` are milliseconds of one example alone in fp32, as the scores are; None where it was not timed.
     """
 
     model: str
     subnet: str
-    points: Mapping[str, tuple[float, float | None]]
+    points: Mapping[str, Mapping[int, float]]
     flops: float
     ms: float | None = None
 
-    def mean(self, tasks: Sequence[str]) -> float | None:
-        """Mean over ``tasks``; None where one is missing."""
-        if not all(task in self.points for task in tasks):
+    def mean(self, tasks: Sequence[str]) -> Figure | None:
+        """Of the points over ``tasks``; None where one is missing.
+
+        The deviation is that of the mean of all between the seeds that have all; None of fewer than two.
+        """
+        found = [self.points.get(task, {}) for task in tasks]
+        if not found or not all(found):
             return None
-        return statistics.fmean(self.points[task][0] for task in tasks)
+        whole = set(found[0]).intersection(*found[1:])
+        means = [statistics.fmean(one[seed] for one in found) for seed in sorted(whole)]
+        deviation = statistics.stdev(means) if len(means) > 1 else None
+        return Figure(statistics.fmean(statistics.fmean(one.values()) for one in found), deviation)
 
 
 def rows(scores: Sequence[Score], ms: Mapping[str, float]) -> list[Row]:
     """Rows of the table, dearest first within each model; ``ms`` by subnet."""
-    found: dict[tuple[str, str], dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    flops: dict[tuple[str, str], list[float]] = defaultdict(list)
     for score in scores:
-        found[score.model, score.subnet][score.task].append(score)
-    table = []
-    for (model, subnet), tasks in found.items():
-        points = {}
-        for task, seeds in tasks.items():
-            values = [100 * one.score for one in seeds]
-            points[task] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-        flops = statistics.fmean(one.flops for seeds in tasks.values() for one in seeds)
-        table.append(Row(model, subnet, points, flops, ms.get(subnet)))
+        found[score.model, score.subnet][score.task][score.seed] = 100 * score.score
+        flops[score.model, score.subnet].append(score.flops)
+    table = [
+        Row(model, subnet, tasks, statistics.fmean(flops[model, subnet]), ms.get(subnet))
+        for (model, subnet), tasks in found.items()
+    ]
     return sorted(table, key=lambda row: (MODELS.index(row.model), -row.flops, row.subnet))
 
 
@@ -86,19 +101,17 @@ def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment
     full = next((row.mean(tasks) for row in table if (row.model, row.subnet[:5]) == ("elastic", "w1.00")), None)
     lines = [
         f"Started from `{experiment.settings.model}`; points are the mean of a task's official measures, times 100; "
-        "scores and times in fp32.\n",
+        "scores and times in fp32; ± is the deviation between seeds.\n",
         f"| model | subnet | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
         f"|---|---|{'---|' * len(tasks)}---|---|---|---|",
     ]
     for row in table:
         mean = row.mean(tasks)
-        cells = [_points(row.points.get(task)) for task in tasks]
-        share = f"{mean / full:.3f}" if mean is not None and full else "-"
-        shown = "-" if mean is None else f"{mean:.1f}"
+        cells = [_shown(row.mean([task])) for task in tasks]
+        share = f"{mean.mean / full.mean:.3f}" if mean is not None and full is not None and full.mean else "-"
         ms = "-" if row.ms is None else f"{row.ms:.1f}"
-        lines.append(
-            f"| {row.model} | {row.subnet} | {' | '.join(cells)} | {shown} | {share} | {row.flops / 1e6:.0f} | {ms} |"
-        )
+        cells += [_shown(mean), share, f"{row.flops / 1e6:.0f}", ms]
+        lines.append(f"| {row.model} | {row.subnet} | {' | '.join(cells)} |")
     ran = {task: len({score.seed for score in experiment.scores if score.task == task}) for task in tasks}
     lines += ["", "| task | |", "|---|---|"]
     lines += [f"| {task} | {count} seeds |" for task, count in ran.items()]
@@ -106,17 +119,14 @@ def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment
     return "\n".join(lines) + "\n"
 
 
-def _points(found: tuple[float, float | None] | None) -> str:
-    if found is None:
-        return "-"
-    mean, deviation = found
-    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+def _shown(found: Figure | None) -> str:
+    return "-" if found is None else str(found)
 
 
 def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Canvas(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     prices: list[tuple[str, Callable[[Row], float | None]]] = [
         ("MFLOPs of an example", lambda row: row.flops / 1e6),
@@ -125,7 +135,7 @@ def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
     for axis, (name, price) in zip(axes, prices, strict=True):
         for model in MODELS:
             found = [(price(row), row.mean(tasks)) for row in table if row.model == model]
-            whole = sorted((x, y) for x, y in found if x is not None and y is not None)
+            whole = sorted((x, y.mean) for x, y in found if x is not None and y is not None)
             if whole:
                 axis.plot(*zip(*whole, strict=True), marker="o", label=model)
         axis.set(xlabel=name, xscale="log")

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from elastic_ir.cli import app
 from elastic_ir.errors import ConfigError, DatasetError, ModelError, SubnetError
 from elastic_ir.glue import TASKS, Experiment, Settings, maker, write_report
+from elastic_ir.glue.experiment import Score
+from elastic_ir.glue.report import rows
 from elastic_ir.glue.tasks import files_of
 
 SENTENCES = [("the cat sat", 1), ("a dog ran", 0), ("the bird flew in the sky", 1), ("a fish swam", 0)]
@@ -24,13 +26,13 @@ def data(tmp_path: Path) -> Path:
     sentences = [{"sentence1": text, "label": label} for text, label in SENTENCES]
     pairs = [{"sentence1": text, "sentence2": "a cat", "label": 5.0 - 2 * i} for i, (text, _) in enumerate(SENTENCES)]
     three = [{"sentence1": text, "sentence2": "a cat", "label": i % 3} for i, (text, _) in enumerate(SENTENCES)]
-    for path, rows in {
+    for path, examples in {
         "cola/train": sentences, "cola/dev": sentences, "stsb/train": pairs, "stsb/test": pairs,
         "mnli/train": three, "mnli/dev_matched": three, "mnli/dev_mismatched": three[:2],
     }.items():  # fmt: skip
         file = folder / f"{path}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file.write_text("".join(json.dumps(row) + "\n" for row in examples))
     return folder
 
 
@@ -143,3 +145,15 @@ def test_other_data_need_another_folder_and_names_count_once(bert_folder: Path, 
         file.write(json.dumps({"sentence1": "a big dog", "label": 1}) + "\n")
     with pytest.raises(ConfigError, match="other data"):
         Experiment(settings, tmp_path / "out").run()
+
+
+def test_a_mean_over_tasks_deviates_between_the_seeds_that_have_all() -> None:
+    def score(task: str, seed: int, accuracy: float) -> Score:
+        return Score(task, seed, "elastic", "w1.00-d4", {"accuracy": accuracy}, 1e6)
+
+    (row,) = rows([score("rte", 0, 0.5), score("rte", 1, 0.7), score("rte", 2, 0.6), score("cola", 0, 0.2)], {})
+    assert str(row.mean(["rte"])) == "60.0 ± 10.0"
+    assert str(row.mean(["rte", "cola"])) == "40.0"
+    assert row.mean(["rte", "stsb"]) is None
+    (row,) = rows([score("rte", 0, 0.5), score("rte", 1, 0.7), score("cola", 0, 0.3), score("cola", 1, 0.3)], {})
+    assert str(row.mean(["rte", "cola"])) == "45.0 ± 7.1"
