@@ -59,8 +59,8 @@ def build(folder: Path, output: Path, subnet: Subnet, kill_at: float | None = No
         if kill_at is not None and time.perf_counter() - begun > kill_at:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.2)
-    if process.returncode and kill_at is None:
-        raise SystemExit(f"the build failed: {' '.join(command)}")
+    if process.returncode != (0 if kill_at is None else -signal.SIGKILL):
+        raise SystemExit(f"exit {process.returncode} of {' '.join(command)}")
     return time.perf_counter() - begun, peak
 
 
@@ -136,7 +136,7 @@ def main() -> None:
         f"{(peak - vectors) / 2**30:.2f} GiB above the {vectors / 2**30:.2f} GiB of the vectors. Killed half-way and "
         "called again: "
         f"{'the same bytes' if same else 'OTHER BYTES'}.\n",
-        f"| factory | recall@{DEPTH} of Flat | ms a query, one thread | times as fast | s to build |",
+        f"| factory | recall@{DEPTH} of Flat | ms a query, one thread | times as fast | s to build, all cores |",
         "|---|---|---|---|---|",
     ]
     lines += [

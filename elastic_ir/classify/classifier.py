@@ -71,6 +71,8 @@ class ElasticClassifier:
             raise ModelError(
                 f"{checkpoint.name} is an encoder; wanted a classifier: fine-tune one with elastic-ir glue"
             )
+        if config.ranker is not None:
+            raise ModelError(f"{checkpoint.name} is a reranker; wanted a classifier, or load it with ElasticRanker")
         try:
             merged = ClassifierSettings.model_validate({**(config.classifier or {}), **settings})
         except ValidationError as exc:
@@ -133,8 +135,12 @@ class ElasticClassifier:
             ``[N, labels]`` float32, or ``[N]`` of a regression.
 
         Raises:
-            SubnetError: if there is no exit at this depth. InputError: if texts and pairs differ in number.
+            SubnetError: if there is no exit at this depth. InputError: if texts and pairs differ in number, or one is
+                no list of strings.
         """
+        for given in (texts, pairs or ()):
+            if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+                raise InputError(f"found {given!r:.60}; wanted a list of strings")
         subnet, outputs, device = self.config.resolve(subnet), self.config.outputs, self.model.encoder.device
         sequences, firsts = sequences_of(
             self.tokens, texts, pairs, min(self.settings.max_length, self.config.max_positions)

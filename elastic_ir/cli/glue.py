@@ -17,7 +17,10 @@ def glue(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with TASK/train.jsonl and TASK/dev.jsonl; default: the Hugging Face hub."),
+        typer.Option(
+            help="Folder with TASK/train.jsonl and TASK/dev.jsonl (mnli: dev_matched, dev_mismatched), lines of "
+            '{"sentence1": "..", "sentence2": "..", "label": 0}; default: the Hugging Face hub.'
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="Encoder to start from, e.g. google-bert/bert-base-uncased.")
@@ -25,8 +28,12 @@ def glue(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of runs and scores.")] = Path("runs/glue"),
     seeds: Annotated[int, typer.Option(min=1, help="Times all is repeated.")] = 1,
     subnets: Annotated[str | None, typer.Option(help="Of the elastic model, e.g. w1.00-d6,w0.50-d6.")] = None,
-    strategy: Annotated[str, typer.Option(help="Which learn in a step: fixed (all) or sandwich.")] = "fixed",
-    baselines: Annotated[bool, typer.Option("--baselines", help="Static models of the same sizes beside it.")] = False,
+    strategy: Annotated[
+        str, typer.Option(help="Which learn in a step: fixed (all, the full one in every second) or sandwich.")
+    ] = "fixed",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also distil the first two subnets alone, fine-tune first layers.")
+    ] = False,
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, help="Peak, of fine-tuning; 1e-4 suits small models, 3e-5 BERT-base.")
     ] = 1e-4,

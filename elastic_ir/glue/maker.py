@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from elastic_ir.classify import ClassifierSettings, ElasticClassifier
-from elastic_ir.elastic import load_checkpoint
+from elastic_ir.elastic import ElasticConfig, load_checkpoint
 from elastic_ir.errors import DatasetError
 from elastic_ir.glue.settings import Settings
 from elastic_ir.glue.tasks import TASKS, Files
@@ -43,6 +43,8 @@ class Data(NamedTuple):
         """
         labels = TASKS[name].labels
         training = read_examples([ExampleSource(path=str(files.train), limit=limit)], labels)
+        if len({one.label for one in training}) < 2:
+            raise DatasetError(f"{files.train} has one label only{f' in its first {limit} lines' if limit else ''}")
         measured = tuple(read_examples([ExampleSource(path=str(path))], labels) for path in files.measured)
         for path, examples in zip(files.measured, measured, strict=True):
             if len({one.label for one in examples}) < 2:
@@ -55,6 +57,7 @@ class Maker:
 
     Args:
         settings: of the experiment; ``subnets`` are those of the elastic model, without the full one.
+        config: of the encoder that all starts from.
         name: of the task.
         data: its examples.
         seed: of training.
@@ -63,15 +66,22 @@ class Maker:
     """
 
     def __init__(
-        self, settings: Settings, name: str, data: Data, seed: int, folder: Path, progress: Progress | None
+        self,
+        settings: Settings,
+        config: ElasticConfig,
+        name: str,
+        data: Data,
+        seed: int,
+        folder: Path,
+        progress: Progress | None,
     ) -> None:
-        self.settings, self.task, self.name, self.data = settings, TASKS[name], name, data
+        self.settings, self.config, self.task, self.name, self.data = settings, config, TASKS[name], name, data
         self.seed, self.folder, self.progress = seed, folder, progress
 
     def classifier(self, run: str) -> ElasticClassifier:
         """The model of ``run``, trained if it is not there."""
         if run == "untrained":
-            recipe = self._distilled(run, self.settings.subnets)
+            recipe = self._distilled(run, self.settings.subnets).model_copy(update={"start": None})
             objective = ClassifierObjective(recipe, load_checkpoint(recipe.teacher))
             objective.prepare()
             settings = ClassifierSettings(labels=self.task.labels, max_length=MAX_TOKENS)
@@ -96,6 +106,12 @@ class Maker:
         mean = round(sum(lengths) / len(lengths))
         return measures, classifier.config.flops(subnet, mean, mean, 1)
 
+    def identity(self, run: str) -> dict[str, Any]:
+        """How ``run`` is trained, whatever the seed and wherever files are."""
+        places = {"name", "output", "teacher", "examples", "seed", "save_every"}
+        found: dict[str, Any] = self._recipe(run).model_dump(mode="json", exclude=places, exclude_defaults=True)
+        return found
+
     def _recipe(self, run: str) -> Recipe:
         if run == "teacher" or run.startswith("first-"):
             return self._fine_tuned(run, int(run.removeprefix("first-")) if run.startswith("first-") else None)
@@ -104,9 +120,9 @@ class Maker:
         return self._distilled(run, self.settings.subnets)
 
     def _fine_tuned(self, run: str, first_layers: int | None) -> Recipe:
-        depth = first_layers or load_checkpoint(self.settings.model).config.num_layers
+        depth = first_layers or self.config.num_layers
         sampling = Sampling(strategy="fixed", subnets=(str(Subnet(1.0, depth)),))
-        steps = self._steps(self.settings.epochs)
+        steps = self._steps(self.settings.epochs * (self.settings.distil_epochs if first_layers else 1))
         return self._with(
             run, teacher=self.settings.model, first_layers=first_layers, sampling=sampling, steps=steps,
             learning_rate=self.settings.learning_rate, **_ends(steps),
@@ -117,11 +133,11 @@ class Maker:
         sampling: dict[str, Any] = {"strategy": "fixed", "subnets": tuple(subnets), "full_every": full_every}
         if self.settings.strategy == "sandwich" and full_every:
             parsed = list(map(Subnet.parse, subnets))
-            sampling = {"strategy": "sandwich", "random": 1} | {
+            sampling = {"strategy": "sandwich", "random": 1, "full_every": full_every} | {
                 "widths": tuple({1.0, *(subnet.width for subnet in parsed)}),
                 "depths": tuple({subnet.depth for subnet in parsed}),
             }
-        elastic = len(load_checkpoint(self.settings.model).config.trained) > 1
+        elastic = len(self.config.trained) > 1
         return self._with(
             run, teacher=str(self.folder / "teacher" / "checkpoint"), start=self.settings.model if elastic else None,
             sampling=Sampling(**sampling), steps=steps, learning_rate=2 * self.settings.learning_rate,
@@ -130,7 +146,7 @@ class Maker:
         )  # fmt: skip
 
     def _with(self, run: str, **settings: Any) -> Recipe:
-        source = ExampleSource(path=str(self.data.files.train), limit=self.settings.limit)
+        source = ExampleSource(path=str(self.data.files.train.resolve()), limit=self.settings.limit)
         return Recipe(
             kind="classifier", name=f"{self.name}-{run}", output=str(self.folder / run), examples=(source,),
             labels=self.task.labels, batch=BATCH, max_tokens=MAX_TOKENS, seed=self.seed, average=0.99,

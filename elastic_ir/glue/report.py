@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from elastic_ir.classify import ElasticClassifier
 from elastic_ir.glue.experiment import Experiment, Score
+from elastic_ir.machine import machine, threads
 from elastic_ir.subnet import Subnet
 
 MODELS = ("teacher", "elastic", "alone", "first layers", "untrained")
@@ -39,6 +40,11 @@ class Row(NamedTuple):
     flops: float
     ms: float | None = None
 
+    @property
+    def seeds(self) -> int:
+        """Of the task that was repeated most."""
+        return max(map(len, self.points.values()), default=0)
+
     def mean(self, tasks: Sequence[str]) -> Figure | None:
         """Of the points over ``tasks``; None where one is missing.
 
@@ -52,16 +58,27 @@ class Row(NamedTuple):
         deviation = statistics.stdev(means) if len(means) > 1 else None
         return Figure(statistics.fmean(statistics.fmean(one.values()) for one in found), deviation)
 
+    def share(self, full: Row | None, tasks: Sequence[str]) -> float | None:
+        """Of the mean of ``full`` over the same tasks and seeds; None where either lacks some."""
+        if full is None:
+            return None
+        same = {
+            task: {seed: value for seed, value in seeds.items() if seed in self.points.get(task, {})}
+            for task, seeds in full.points.items()
+        }
+        mine, whole = self.mean(tasks), full._replace(points=same).mean(tasks)
+        return mine.mean / whole.mean if mine is not None and whole is not None and whole.mean else None
+
 
 def rows(scores: Sequence[Score], ms: Mapping[str, float]) -> list[Row]:
     """Rows of the table, dearest first within each model; ``ms`` by subnet."""
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    flops: dict[tuple[str, str], list[float]] = defaultdict(list)
+    flops: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for score in scores:
         found[score.model, score.subnet][score.task][score.seed] = 100 * score.score
-        flops[score.model, score.subnet].append(score.flops)
+        flops[score.model, score.subnet][score.task] = score.flops
     table = [
-        Row(model, subnet, tasks, statistics.fmean(flops[model, subnet]), ms.get(subnet))
+        Row(model, subnet, tasks, statistics.fmean(flops[model, subnet].values()), ms.get(subnet))
         for (model, subnet), tasks in found.items()
     ]
     return sorted(table, key=lambda row: (MODELS.index(row.model), -row.flops, row.subnet))
@@ -83,8 +100,8 @@ def time_subnets(folder: Path, subnets: Sequence[str]) -> dict[str, float]:
 
 def write_report(experiment: Experiment, folder: Path) -> Path:
     """Write ``glue.md`` and ``glue.png`` into ``folder``; gives the path of the table."""
-    named = experiment.settings.tasks
-    scores = [score for score in experiment.scores if score.task in named]
+    named, seeds = experiment.settings.tasks, experiment.settings.seeds
+    scores = [score for score in experiment.scores if score.task in named and score.seed < seeds]
     tasks = [task for task in experiment.settings.tasks if any(score.task == task for score in scores)]
     trained = sorted({score.subnet for score in scores if score.model == "elastic"})
     ready = experiment.output / tasks[0] / "seed-0" / "elastic" / "checkpoint" if tasks else None
@@ -98,24 +115,29 @@ def write_report(experiment: Experiment, folder: Path) -> Path:
 
 
 def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment) -> str:
-    full = next((row.mean(tasks) for row in table if (row.model, row.subnet[:5]) == ("elastic", "w1.00")), None)
+    full = next((row for row in table if (row.model, row.subnet) == ("elastic", str(experiment.full))), None)
+    settings = experiment.settings
     lines = [
-        f"Started from `{experiment.settings.model}`; points are the mean of a task's official measures, times 100; "
-        "scores and times in fp32; ± is the deviation between seeds.\n",
-        f"| model | subnet | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
-        f"|---|---|{'---|' * len(tasks)}---|---|---|---|",
+        f"Started from `{settings.model}`, strategy {settings.strategy}, {settings.epochs:g} of each task's epochs for "
+        f"the teacher and {settings.epochs * settings.distil_epochs:g} for all others. Points are the mean of a task's "
+        "official measures, times 100; ± is the deviation between seeds; `of full` compares the same seeds. Scores and "
+        "times (one "
+        f"sentence alone; {machine()['processor']}, {threads()} threads) in fp32.\n",
+        f"| model | subnet | seeds | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
+        f"|---|---|---|{'---|' * len(tasks)}---|---|---|---|",
     ]
     for row in table:
-        mean = row.mean(tasks)
-        cells = [_shown(row.mean([task])) for task in tasks]
-        share = f"{mean.mean / full.mean:.3f}" if mean is not None and full is not None and full.mean else "-"
-        ms = "-" if row.ms is None else f"{row.ms:.1f}"
-        cells += [_shown(mean), share, f"{row.flops / 1e6:.0f}", ms]
+        share = row.share(full, tasks)
+        cells = [str(row.seeds), *(_shown(row.mean([task])) for task in tasks), _shown(row.mean(tasks))]
+        cells += ["-" if share is None else f"{share:.3f}", f"{row.flops / 1e6:.0f}"]
+        cells.append("-" if row.ms is None else f"{row.ms:.1f}")
         lines.append(f"| {row.model} | {row.subnet} | {' | '.join(cells)} |")
-    ran = {task: len({score.seed for score in experiment.scores if score.task == task}) for task in tasks}
-    lines += ["", "| task | |", "|---|---|"]
-    lines += [f"| {task} | {count} seeds |" for task, count in ran.items()]
-    lines += [f"| {task} | skipped: {reason} |" for task, reason in experiment.skipped.items()]
+    lines += ["", "| task | trained on | measured on |", "|---|---|---|"]
+    for task, data in experiment.data.items():
+        measured = zip(data.files.measured, data.measured, strict=True)
+        shown = ", ".join(f"{len(examples):,} of {path.name}" for path, examples in measured)
+        lines.append(f"| {task} | {data.training:,} of {data.files.train.name} | {shown} |")
+    lines += [f"| {task} | skipped: {reason} | |" for task, reason in experiment.skipped.items()]
     return "\n".join(lines) + "\n"
 
 

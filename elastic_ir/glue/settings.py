@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from elastic_ir.glue.tasks import TASKS
 from elastic_ir.train.recipe import SubnetName
@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
     Attributes:
         model: encoder to start from: a bundled name, a folder or a hub id, e.g. ``google-bert/bert-base-uncased``.
-        tasks: names in ``TASKS``.
+        tasks: names in ``TASKS``; one named twice counts once.
         data: folder with ``TASK/train.jsonl`` and ``TASK/dev.jsonl``; None: the Hugging Face hub.
         seeds: how often all is repeated, with seeds 0, 1, ..
         subnets: of the elastic model, beside the full one.
@@ -45,3 +45,11 @@ class Settings(BaseModel):
     epochs: float = Field(default=1.0, gt=0)
     distil_epochs: float = Field(default=2.0, gt=0)
     limit: int | None = Field(default=None, gt=0)
+
+    @field_validator("tasks")
+    @classmethod
+    def _known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in tasks if name not in TASKS]
+        if unknown:
+            raise ValueError(f"task {unknown[0]!r} is unknown; wanted one of {', '.join(TASKS)}")
+        return tuple(dict.fromkeys(tasks))

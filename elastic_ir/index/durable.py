@@ -84,8 +84,8 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Be the only writer of ``folder``, which is made when missing.
+def writer_lock(folder: Path, what: str = "index") -> Iterator[None]:
+    """Be the only writer of ``folder``, ``what`` in messages, which is made when missing.
 
     The lock is the kernel's (``flock``): it ends with the process, so nothing is left to clean up
     after a crash.
@@ -99,9 +99,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             sync(folder.parent)
     except (FileExistsError, NotADirectoryError) as exc:
-        raise InputError(
-            f"index {folder}: {exc.filename} is a file; an index is a folder, choose another path"
-        ) from exc
+        raise InputError(f"{what} {folder}: {exc.filename} is a file; wanted a folder, choose another path") from exc
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -109,7 +107,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
             raise IndexLockedError(
-                f"index {folder} is being written by process {owner}; wait until it ends, or stop it and run again"
+                f"{what} {folder} is being written by process {owner}; wait until it ends, or stop it and run again"
             ) from exc
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

@@ -31,6 +31,8 @@ from elastic_ir.train.student import (
 )
 
 _OWN = "own", "own_layers", "own_last"
+_MOVED = 0.5
+"""Share of its weights' norm by which fine-tuning may move a layer; other models differ by more than all of it."""
 
 
 class LabelledBatch(NamedTuple):
@@ -84,7 +86,7 @@ class ClassifierObjective:
         if start is not None:
             config = config.model_copy(update={key: getattr(start.config, key) for key in _OWN})
             state = {f"encoder.{name}": t for name, t in start.state.items()} | state
-        self._in_order = start is not None
+        self._in_order = start is not None and len(start.config.trained) > 1
         self.student, self._teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
         state = state | self._heads(state, config)
         self._missing = load_start(self.student, source._replace(state=state))
@@ -99,6 +101,10 @@ class ClassifierObjective:
                 "fine-tuning itself starts from the teacher"
             )
         check_shape(start, teacher)
+        first = "layers.0.qkv"
+        before, after = start.state[first], teacher.state[f"encoder.{first}"]
+        if torch.dist(before, after) > _MOVED * before.norm():
+            raise ConfigError(f"teacher {teacher.name} was not fine-tuned from the start {name}: their weights differ")
         return start
 
     def _heads(self, state: dict[str, Tensor], config: ElasticConfig) -> dict[str, Tensor]:

@@ -166,8 +166,9 @@ def read_examples(sources: Sequence[ExampleSource], labels: Sequence[str]) -> li
     Raises:
         DatasetError: naming file and line.
     """
-    found = []
+    found: list[Example] = []
     for source in sources:
+        before = len(found)
         for line in _lines(source.path, source.limit):
             row = line.record()
             first, second, label = line.field(row, "sentence1"), row.get("sentence2"), row.get("label")
@@ -180,6 +181,8 @@ def read_examples(sources: Sequence[ExampleSource], labels: Sequence[str]) -> li
             if labels and label not in range(len(labels)):
                 line.fail(f"found label {label!r}; wanted one of 0..{len(labels) - 1} ({', '.join(labels)})")
             found.append(Example(first, second or None, label))
+        if len(found) == before:
+            raise DatasetError(f"{source.path} has no line; wanted labelled texts")
     if not found:
         raise DatasetError("a recipe of kind classifier needs `examples:`, at least one file with a labelled text")
     return found

@@ -69,15 +69,19 @@ def train(recipe: Recipe, report: Report | None = None) -> Path:
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
+    before = torch.get_float32_matmul_precision()
     if recipe.device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cuda.enable_cudnn_sdp(False)  # plans anew for every shape of a batch
-    run = _Run(recipe)
-    for step in range(run.step, recipe.steps):
-        losses = run.advance(step)
-        if report is not None:
-            report(step + 1, losses)
-    return run.finish()
+    try:
+        run = _Run(recipe)
+        for step in range(run.step, recipe.steps):
+            losses = run.advance(step)
+            if report is not None:
+                report(step + 1, losses)
+        return run.finish()
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Run:
@@ -200,6 +204,7 @@ class _Run:
 
         path = self.output / STATE
         if not path.is_file():
+            self._cut_log()
             return None
         try:
             with safe_open(path, framework="pt") as file:
@@ -217,7 +222,11 @@ class _Run:
         """Drop the lines of steps that were done but not saved; they will be done again."""
         log = self.output / LOG
         lines = log.read_text("utf-8").splitlines(keepends=True) if log.is_file() else []
-        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step), "utf-8")
+        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+        if len(whole) < len(lines):
+            part = log.with_suffix(".part")
+            part.write_text("".join(whole), "utf-8")
+            part.replace(log)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         logger.info("resuming %s at step %d", self.output, self.step)

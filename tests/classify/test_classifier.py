@@ -12,11 +12,12 @@ import torch
 
 from elastic_ir.classify import ClassifierSettings, ElasticClassifier
 from elastic_ir.classify.classifier import sequences_of
-from elastic_ir.elastic import ElasticScorer, Tokens, load_checkpoint
+from elastic_ir.elastic import ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError, InputError, ModelError
 from elastic_ir.rerank import ElasticRanker
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, train
+from elastic_ir.train.student import start_own
 
 FIRST = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea"]
 SECOND = ["a cat", "the dog sat", "where is the bird ?", "fish"]
@@ -116,6 +117,15 @@ def test_the_longer_sentence_is_cut_first(bert_folder: Path) -> None:
     assert len(sequences_of(tokens, [long], None, 18)[0][0]) == 18
 
 
+def test_what_is_no_list_of_texts_is_refused(bert_folder: Path) -> None:
+    classifier = made(bert_folder)
+    for texts, pairs in (("the cat", None), (["the cat"], "a cat"), (["the cat", None], None)):
+        with pytest.raises(InputError, match="wanted a list of strings"):
+            classifier.predict(texts, pairs)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="is a reranker"):
+        ElasticClassifier.from_pretrained("elastic-ranker-small")
+
+
 def test_fine_tuned_then_distilled(bert_folder: Path, examples: Path, tmp_path: Path) -> None:
     teacher = train(recipe_of(bert_folder, examples, tmp_path / "teacher", steps=100))
     texts, wanted = [text for text, _ in ANIMALS], [LABELS[label] for _, label in ANIMALS]
@@ -154,6 +164,48 @@ def test_a_killed_fine_tuning_ends_in_the_same_bytes(bert_folder: Path, examples
         train(recipe, stop)
     first, again = ((folder / "model.safetensors").read_bytes() for folder in (whole, train(recipe)))
     assert first == again
+    early = recipe_of(bert_folder, examples, tmp_path / "early", steps=6, save_every=50)
+    with pytest.raises(KeyboardInterrupt):
+        train(early, stop)
+    train(early)
+    lines = (tmp_path / "early" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def elastic_encoder(bert_folder: Path, folder: Path) -> Path:
+    """Subnets after 2 of 4 layers, with vectors and a last layer of their own."""
+    source = load_checkpoint(bert_folder)
+    shape = {"own": ("w0.50-d2",), "own_last": True, "trained": ("w1.00-d4", "w1.00-d2", "w0.50-d2")}
+    torch.manual_seed(1)
+    model = ElasticLM(source.config.model_copy(update=shape))
+    missing = model.load_state_dict(source.state, strict=False).missing_keys
+    start_own(model, missing)
+    with torch.no_grad():
+        for name in missing:
+            model.get_parameter(name).add_(0.1)
+    save_checkpoint(folder, model.config, model.state_dict(), source.tokens)
+    return folder
+
+
+def test_a_killed_distillation_from_an_elastic_encoder_ends_in_the_same_bytes(
+    bert_folder: Path, examples: Path, tmp_path: Path
+) -> None:
+    def stop(step: int, _: dict[str, float]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    encoder = elastic_encoder(bert_folder, tmp_path / "encoder")
+    teacher = train(recipe_of(encoder, examples, tmp_path / "teacher", steps=3, learning_rate=1e-3))
+    sampling = {"strategy": "fixed", "subnets": ["w1.00-d2", "w0.50-d2"], "full_every": 2}
+    changes = {"start": str(encoder), "sampling": sampling, "own_vectors": True, "own_last": True, "label_loss": 0.5}
+    changes |= {"learn_words": False, "own_learning_rate": 1e-2, "learning_rate": 1e-3, "steps": 8, "save_every": 2}
+    whole = train(recipe_of(teacher, examples, tmp_path / "whole", **changes))
+    recipe = recipe_of(teacher, examples, tmp_path / "killed", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, stop)
+    first, again = ((folder / "model.safetensors").read_bytes() for folder in (whole, train(recipe)))
+    assert first == again
+    assert load_checkpoint(whole).config.own == ("w0.50-d2", "w1.00-d2")
 
 
 def test_what_smaller_ones_have_to_themselves_comes_along_where_asked(examples: Path, tmp_path: Path) -> None:
@@ -203,6 +255,12 @@ def test_recipes_that_cannot_work(
     refused(bert_folder, "is an encoder, from which the full model is fine-tuned first", sampling=smaller)
     refused(cross_encoder_folder, "has 1 outputs, the recipe 2 labels")
     refused(bert_folder, "fine-tuning itself starts from the teacher", start=str(bert_folder))
+    encoder = elastic_encoder(bert_folder, tmp_path / "encoder")
+    other = load_checkpoint(encoder)
+    state = {name: torch.randn_like(tensor) for name, tensor in other.state.items()}
+    save_checkpoint(tmp_path / "other", other.config, state, other.tokens)
+    teacher = train(recipe_of(encoder, examples, tmp_path / "teacher", steps=1))
+    refused(teacher, "was not fine-tuned from the start", start=str(tmp_path / "other"), sampling=smaller)
     refused(bert_folder, "first_layers 9", first_layers=9)
     with pytest.raises(DatasetError, match="needs `examples:`"):
         train(recipe_of(bert_folder, examples, tmp_path / "out").model_copy(update={"examples": ()}))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
-from elastic_ir.errors import ConfigError, DatasetError, ModelError, SubnetError
+from elastic_ir.elastic import load_checkpoint, save_checkpoint
+from elastic_ir.errors import ConfigError, DatasetError, IndexLockedError, ModelError, SubnetError
 from elastic_ir.glue import TASKS, Experiment, Settings, maker, write_report
 from elastic_ir.glue.experiment import Score
 from elastic_ir.glue.report import rows
 from elastic_ir.glue.tasks import files_of
+from elastic_ir.index.durable import writer_lock
+from elastic_ir.train import Recipe, train
 
 SENTENCES = [("the cat sat", 1), ("a dog ran", 0), ("the bird flew in the sky", 1), ("a fish swam", 0)]
 
@@ -157,3 +161,60 @@ def test_a_mean_over_tasks_deviates_between_the_seeds_that_have_all() -> None:
     assert row.mean(["rte", "stsb"]) is None
     (row,) = rows([score("rte", 0, 0.5), score("rte", 1, 0.7), score("cola", 0, 0.3), score("cola", 1, 0.3)], {})
     assert str(row.mean(["rte", "cola"])) == "45.0 ± 7.1"
+
+
+def test_the_report_keeps_to_the_seeds_that_a_row_has() -> None:
+    def score(model: str, seed: int, accuracy: float, flops: float = 1e6) -> Score:
+        return Score("rte", seed, model, "w1.00-d4", {"accuracy": accuracy}, flops)
+
+    elastic, alone = rows([*(score("elastic", seed, 0.5 + seed / 5) for seed in range(3)), score("alone", 0, 0.5)], {})
+    assert (elastic.seeds, alone.seeds) == (3, 1)
+    assert elastic.share(elastic, ["rte"]) == 1
+    assert alone.share(elastic, ["rte"]) == 1
+    assert alone.share(elastic, ["cola"]) is None
+
+
+def test_runs_that_were_trained_otherwise_need_another_folder(
+    bert_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model=str(bert_folder), tasks=("cola",), data=data, subnets=("w0.50-d2",))
+    Experiment(settings, tmp_path / "out").run()
+    again = Experiment(settings, tmp_path / "out")
+    with (tmp_path / "out" / "scores.jsonl").open("a") as file:
+        file.write('{"task": "co')
+    again.scores.clear()
+    with writer_lock(tmp_path / "out" / "cola" / "seed-0"), pytest.raises(IndexLockedError, match="is being written"):
+        again.run()
+    again.run()
+    assert len(Experiment(settings, tmp_path / "out").scores) == 2 * len(again.scores)
+    monkeypatch.setitem(TASKS, "cola", TASKS["cola"]._replace(epochs=30))
+    with pytest.raises(ConfigError, match="trained otherwise"):
+        Experiment(settings, tmp_path / "out").run()
+
+
+def test_an_elastic_encoder_gives_what_its_subnets_have(
+    bert_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_checkpoint(bert_folder)
+    config = source.config.model_copy(update={"trained": ("w1.00-d4", "w0.50-d2")})
+    save_checkpoint(tmp_path / "encoder", config, source.state, source.tokens)
+    trained: list[Recipe] = []
+
+    def noted(recipe: Recipe, *arguments: Any) -> Path:
+        trained.append(recipe)
+        return train(recipe, *arguments)
+
+    monkeypatch.setattr(maker, "train", noted)
+    settings = Settings(
+        model=str(tmp_path / "encoder"), tasks=("cola",), data=data, subnets=("w0.50-d2",), baselines=True
+    )
+    Experiment(settings, tmp_path / "out").run()
+    starts = {recipe.name: recipe.start for recipe in trained}
+    encoder = str(tmp_path / "encoder")
+    assert starts == {
+        "cola-teacher": None,
+        "cola-elastic": encoder,
+        "cola-alone-w0.50-d2": encoder,
+        "cola-first-2": None,
+    }
+    assert len({recipe.steps for recipe in trained[1:]}) == 1
