@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from elastic_ir.classify import ElasticClassifier
     from elastic_ir.client import Client
     from elastic_ir.dense import ElasticDenser
+    from elastic_ir.elastic import ElasticLM
     from elastic_ir.pipeline import Pipeline
     from elastic_ir.rerank import ElasticRanker
 
@@ -23,6 +24,7 @@ _LAZY = {
     "Client": "elastic_ir.client",
     "ElasticClassifier": "elastic_ir.classify",
     "ElasticDenser": "elastic_ir.dense",
+    "ElasticLM": "elastic_ir.elastic",
     "ElasticRanker": "elastic_ir.rerank",
     "Pipeline": "elastic_ir.pipeline",
 }
@@ -31,6 +33,7 @@ __all__ = [
     "Client",
     "ElasticClassifier",
     "ElasticDenser",
+    "ElasticLM",
     "ElasticRanker",
     "Level",
     "Pipeline",

@@ -148,11 +148,25 @@ def _generation(
     config: PipelineConfig, denser: ElasticDenser | None, ranker: ElasticRanker | None, progress: bool | None
 ) -> Generation:
     if config.index is not None:
-        return open_index(Path(config.index))
+        generation = open_index(Path(config.index))
+        _warn_of_another_collection(config, generation)
+        return generation
     if config.dataset is None:
         raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
     dataset, tokens = load(config.dataset, config.split), ranker.tokens if ranker else None
     return cached(dataset, denser, config.denser, config.precision, progress, tokens=tokens)
+
+
+def _warn_of_another_collection(config: PipelineConfig, generation: Generation) -> None:
+    """Say so where the first document of a dataset on this disk, named beside the index, is not in it."""
+    if config.dataset is None or not Path(config.dataset).is_dir():
+        return
+    first = next(iter(load(config.dataset, config.split).documents()), None)
+    if first is not None and first.doc_id not in generation.rows:
+        logger.warning(
+            "index %s, made of %s, does not hold document %r of dataset %s; is it another collection's?",
+            config.index, generation.manifest.source or "documents without a name", first.doc_id, config.dataset,
+        )  # fmt: skip
 
 
 def _retrievers(

@@ -6,8 +6,9 @@ import random
 import time
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
-from elastic_ir.errors import BackendError, InputError, OverloadedError
+from elastic_ir.errors import BackendError, ConfigError, InputError, OverloadedError
 
 RETRY_BUDGET = 0.1
 """Retries a request, in the long run: a service that is overloaded must not be asked twice by everyone."""
@@ -26,14 +27,24 @@ class Client:
         timeout_s: for one try.
         retries: at most, for one call.
 
+    Raises:
+        ConfigError: if httpx is not installed. InputError: for an address or a token that cannot be one.
+
     Example:
         >>> with Client("http://127.0.0.1:8080") as client:
         ...     answer = client.search("read a csv file", k=3)
     """
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 2) -> None:
-        import httpx
+        try:
+            import httpx
+        except ImportError as exc:
+            raise ConfigError("httpx is not installed; run pip install 'elastic-ir[serve]'") from exc
 
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise InputError("the token has characters that no header can hold; wanted printable ASCII")
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         self._retries, self._allowance = retries, 1.0

@@ -226,10 +226,13 @@ def checked(model: type[_Model], raw: Any, name: str) -> _Model:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
     where = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    if first["type"] == "missing":
+        return f"key {where!r} is missing"
     return f"{where}: found {_SHORT.repr(first['input'])}; {first['msg'].removeprefix('Value error, ')}"
 
 

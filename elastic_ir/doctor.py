@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import NamedTuple
 
 
@@ -86,18 +88,24 @@ def _cache() -> str:
     from elastic_ir.library import cache_folder
 
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise RuntimeError(f"{folder} is not writable; set XDG_CACHE_HOME to a folder that is")
+        raise RuntimeError(f"{folder} cannot be written; set XDG_CACHE_HOME to a folder that can")
     indexes = sorted(path.name for path in folder.iterdir() if (path / "CURRENT").is_file())
     return f"{folder}: {len(indexes)} indexes{': ' + ', '.join(indexes) if indexes else ''}"
 
 
 def _offline() -> str:
     names = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
-    return (
-        f"offline by {', '.join(names)}" if names else "hub models may be fetched by name; bundled ones need no network"
-    )
+    return f"offline by {', '.join(names)}" if names else "not tried; models of the hub need it, bundled ones do not"
+
+
+def _extras() -> str:
+    extras = {"serve": "uvicorn", "glue": "datasets", "train": "pyarrow"}
+    missing = [name for name, module in extras.items() if find_spec(module) is None]
+    names = ", ".join(name for name in extras if name not in missing) or "none"
+    return names + (f"; for more: pip install 'elastic-ir[{','.join(missing)}]'" if missing else "")
 
 
 _LOOKS: dict[str, Callable[[], str]] = {
@@ -109,4 +117,5 @@ _LOOKS: dict[str, Callable[[], str]] = {
     "models": _models,
     "cache": _cache,
     "network": _offline,
+    "extras": _extras,
 }

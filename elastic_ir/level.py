@@ -47,8 +47,10 @@ class Level(NamedTuple):
             raise SubnetError(
                 f"level {text!r}: unknown retriever {retriever!r}{nearest(retriever, RETRIEVERS)}; {wanted}"
             )
-        if (retriever == "bm25") == bool(subnet):
-            raise SubnetError(f"level {text!r} cannot be read; {wanted}")
+        if retriever == "bm25" and subnet:
+            raise SubnetError(f"level {text!r}: BM25 has no sub-network; {wanted}")
+        if retriever != "bm25" and not subnet:
+            raise SubnetError(f"level {text!r} names no sub-network; {wanted}")
         rerank = None
         if second or text.endswith("+"):
             match = _RERANK.fullmatch(second)

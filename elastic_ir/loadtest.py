@@ -92,8 +92,8 @@ class Loaded(NamedTuple):
             "in_slo": sum(one.latency_s <= self.ladder.slo_s for one in answered) / len(self.sent),
             "degraded": sum(one.degraded for one in answered) / max(1, len(answered)),
             "levels": dict(Counter(one.level for one in answered)),
-            "quality": outcome.quality,
-            "utility": outcome.utility,
+            "quality": outcome.quality if self.ladder.judged else None,
+            "utility": outcome.utility if self.ladder.judged else None,
             "goodput": outcome.goodput,
             "latency_ms": percentiles,
             "refusal_p99_ms": float(np.quantile(refused, 0.99)) if refused else None,
@@ -137,6 +137,8 @@ def load(
     """
     if not queries:
         raise InputError("there are no queries; wanted at least one")
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
     if not (anywhere or _loopback(url)):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
     times = due_times(form, seconds, seed)
@@ -240,9 +242,15 @@ def _ladder(url: str, headers: dict[str, str], slo_ms: float | None) -> Ladder:
     try:
         told = response.json()
         rungs = tuple(
-            Rung(Level.parse(row["level"]), row["quality"], (row["p95_ms"] / 1000,), (row["p50_ms"] / 1000,))
+            Rung(
+                Level.parse(row["level"]),
+                1.0 if row["quality"] is None else row["quality"],
+                (row["p95_ms"] / 1000,),
+                (row["p50_ms"] / 1000,),
+            )
             for row in told["levels"]
         )
-        return Ladder(rungs, (told["slo_ms"] if slo_ms is None else slo_ms) / 1000)
+        judged = all(row["quality"] is not None for row in told["levels"])
+        return Ladder(rungs, (told["slo_ms"] if slo_ms is None else slo_ms) / 1000, judged)
     except (ValueError, LookupError, TypeError) as exc:
         raise BackendError(f"{url}/v1/levels is no ladder of elastic_ir; is this the right address?") from exc

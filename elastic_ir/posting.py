@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 
 GAVE_UP, BROKEN = "gave up", "connection error"
+_CLOSING_TURNS = 100
 Done = Callable[[str, bytes], None]
 """Told the status ("200", .., or one of the two above) and the body."""
 
@@ -57,10 +58,13 @@ class Poster:
             task.add_done_callback(lambda task: exchange.end(BROKEN) if task.cancelled() else None)
 
     async def close(self) -> None:
-        """Hang up everywhere."""
-        while self._opening or self._open:
-            for task in self._opening:
-                task.cancel()
+        """Hang up everywhere, and do not wait long for the event loop to say so: of a connection that was given up
+        while it was made uvloop never does."""
+        for task in self._opening:
+            task.cancel()
+        for _ in range(_CLOSING_TURNS):
+            if not self._opening and not self._open:
+                break
             for connection in self._open:
                 connection.close()
             await asyncio.sleep(0.001)

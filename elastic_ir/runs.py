@@ -129,6 +129,7 @@ def write(
         about["load"] = load
     seen: set[str] = set()
     plan = {"level": str(wanted), "levels": [str(level) for level in levels]} if levels else {"level": str(wanted)}
+    pipeline.warm_up(wanted, *levels)
     with Journal(output, _digest(about | plan)) as journal:
         for chunk in _batches(_counted(queries, progress), size):
             spent = levels[len(seen) : len(seen) + len(chunk)] or [wanted] * len(chunk)

@@ -85,6 +85,8 @@ def index(
     from elastic_ir.subnet import Subnet
 
     options = {"dataset": dataset, "split": split, "model": model, "width": width, "depth": depth, "factory": factory}
+    if documents is not None and not dry_run:
+        raise InputError("--documents is for --dry-run, which only estimates; a build takes the whole dataset")
     wanted = read_spec(spec, options)
     if not wanted.dataset:
         raise InputError("no dataset; give --dataset pydocs, a BEIR folder or an ir_datasets id, or --spec FILE")
@@ -117,7 +119,10 @@ def search(
     split: SplitOption = None,
     index: IndexOption = None,
     ladder: LadderOption = None,
-    deadline_ms: Annotated[float | None, typer.Option(help="Return the best order so far after this time.")] = None,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Stop reranking after this time and return the best order so far; retrieval is not cut off."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Search once.
@@ -126,8 +131,11 @@ def search(
     """
     if len(words) > 2:
         raise InputError(f"found {len(words)} arguments; wanted [PIPELINE.yaml] and one query in quotes")
+    if len(words) == 1 and words[0].endswith((".yaml", ".yml")) and Path(words[0]).is_file():
+        raise InputError(f"found {words[0]} and no query; wanted [PIPELINE.yaml] and one query in quotes")
     config = Path(words[0]) if len(words) == 2 else None
     with open_pipeline(config, dataset, split, index, ladder) as pipeline:
+        pipeline.warm_up(*[level] if level else [])
         hits = pipeline.search(words[-1], k=k, level=level, deadline_ms=deadline_ms)
     if as_json:
         say(json.dumps(_as_json(hits), ensure_ascii=False, indent=2))

@@ -17,7 +17,7 @@ from elastic_ir.cli.options import (
     open_pipeline,
     say,
 )
-from elastic_ir.errors import InputError
+from elastic_ir.errors import DatasetError, InputError
 
 runs_app = typer.Typer(help="Run files: check them, join them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -86,7 +86,9 @@ def run(
             form=form,
             shape=Shape(remove_query, *passages),
         )
-    say(f"{output}: {metadata['queries']:,} queries, {metadata['latency_ms']['mean']:.1f} ms each on average")
+    degraded = "".join(f"; {count:,} degraded: {reason}" for reason, count in metadata["degraded"].items())
+    mean = f"{metadata['latency_ms']['mean']:.1f} ms each on average"
+    say(f"{output}: {metadata['queries']:,} queries, {mean}{degraded}")
 
 
 @runs_app.command()
@@ -116,7 +118,12 @@ def lint(
     if dataset is not None:
         source = load(dataset, split or "test")
         doc_ids = {document.doc_id for document in source.documents()} if documents else None
-        known = Known({query.query_id for query in source.queries()}, doc_ids, source.qrels())
+        try:
+            judgements = source.qrels()
+        except DatasetError as exc:
+            typer.echo(f"{exc}; looked for what needs none", err=True)
+            judgements = None
+        known = Known({query.query_id for query in source.queries()}, doc_ids, judgements)
     reports = {str(path): lint_run(path, known, max_hits=max_hits, min_judged=min_judged) for path in runs}
     if as_json:
         found = {
@@ -168,7 +175,9 @@ def fuse(
         measure=metric,
         k=hits,
     )
-    say(f"{output}: {chosen['queries']:,} queries by {method}, {json.dumps(chosen['fusion']['parameters'])[:300]}")
+    parameters = chosen["fusion"]["parameters"]
+    shown = f", {json.dumps(parameters)[:300]}" if parameters else ""
+    say(f"{output}: {chosen['queries']:,} queries by {method}{shown}")
 
 
 def _parameters(weights: str | None, given: list[str]) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def read_lines(path: Path) -> Iterator[Line]:
     except UnicodeDecodeError as exc:
         raise DatasetError(f"{path}, line {number}: not UTF-8 ({exc.reason} at byte {exc.start})") from exc
     except (OSError, EOFError, zlib.error) as exc:
-        raise DatasetError(f"{path} cannot be read after line {number} ({exc}); wanted a readable file") from exc
+        place = f" after line {number}" if number else ""
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        raise DatasetError(f"{path} cannot be read{place} ({reason}); wanted a readable file") from exc
 
 
 def read_queries(path: Path | str) -> list[Query]:

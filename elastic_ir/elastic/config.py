@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from elastic_ir.errors import ModelError, SubnetError
 from elastic_ir.subnet import Subnet
+
+logger = logging.getLogger(__name__)
+
+
+@lru_cache
+def _warn_untrained(subnet: str, trained: tuple[str, ...]) -> None:
+    """Once for each subnet, not for each query."""
+    logger.warning("subnet %s was never trained and may be far worse than a smaller one; trained: %s", subnet, trained)
 
 
 class ElasticConfig(BaseModel):
@@ -85,20 +95,23 @@ class ElasticConfig(BaseModel):
         named = [subnet for subnet in map(Subnet.parse, self.trained) if subnet.width == width]
         return max(named, key=lambda subnet: subnet.depth, default=Subnet(width, self.num_layers))
 
-    def resolve(self, subnet: Subnet | None) -> Subnet:
-        """``subnet``, or the full model for None.
+    def resolve(self, subnet: Subnet | str | None) -> Subnet:
+        """``subnet``, or its printed form, or the full model for None. One that was never trained is warned of once.
 
         Raises:
             SubnetError: if this model does not have it.
         """
         if subnet is None:
             return self.full
+        subnet = Subnet.parse(subnet) if isinstance(subnet, str) else subnet
         subnet.checked()
         if subnet.depth > self.num_layers:
             raise SubnetError(f"subnet {subnet} asks for {subnet.depth} layers; this model has {self.num_layers}")
         if self.exits and subnet.depth not in self.exits:
             known = ", ".join(map(str, self.exits))
             raise SubnetError(f"subnet {subnet} stops after layer {subnet.depth}; this model has exits after {known}")
+        if self.depth_rule == "spaced" and self.trained and str(subnet) not in self.trained:
+            _warn_untrained(str(subnet), self.trained)
         return subnet
 
     @property

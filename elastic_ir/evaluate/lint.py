@@ -157,7 +157,7 @@ def lint(
                     notes.add("unknown-document", row.number, f"document {row.doc_id!r}")
     for query_id in (known.qrels or {}) if seen else ():
         if query_id not in seen:
-            notes.add("missing-query", 0, f"e.g. query {query_id!r}")
+            notes.add("missing-query", 0, f"query {query_id!r}")
     share = judged.share if judged else None
     if share is not None and share < min_judged:
         notes.add("unjudged", 0, f"{share:.1%} are judged, wanted {min_judged:.0%}")

@@ -61,10 +61,12 @@ class Ladder(NamedTuple):
     Attributes:
         rungs: at least one; quality and time fall from one to the next.
         slo_s: seconds within which an answer is in time.
+        judged: whether the qualities were measured; if not, they only say which level counts as better.
     """
 
     rungs: tuple[Rung, ...]
     slo_s: float
+    judged: bool = True
 
     def checked(self) -> Ladder:
         """This ladder, or an error when a cheaper level takes longer, or is better, than a dearer one.

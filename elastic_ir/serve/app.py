@@ -155,8 +155,8 @@ def create_app(
         """The ladder, dearest first, and the level of the last batch."""
         served = [
             m.ServedLevel(
-                level=str(rung.level), quality=rung.quality, p50_ms=1000 * (rung.typical or rung.seconds)[0],
-                p95_ms=1000 * rung.seconds[0],
+                level=str(rung.level), quality=rung.quality if engine.ladder.judged else None,
+                p50_ms=1000 * (rung.typical or rung.seconds)[0], p95_ms=1000 * rung.seconds[0],
             )
             for rung in engine.ladder.rungs
         ]  # fmt: skip

@@ -59,4 +59,5 @@ def parse(body: bytes, form: type[Message]) -> Message:
     if errors[0]["type"] == "json_invalid":
         raise BadRequestError(400, f"the body is not JSON: {errors[0]['msg'][:200]}")
     problems = [{"where": ".".join(map(str, error["loc"]))[:200], "problem": error["msg"]} for error in errors[:10]]
-    raise BadRequestError(422, f"the body does not fit: {problems[0]['problem']}", problems)
+    first = ": ".join(filter(None, problems[0].values()))
+    raise BadRequestError(422, f"the body does not fit: {first}", problems)

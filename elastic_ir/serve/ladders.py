@@ -34,4 +34,4 @@ def provisional(pipeline: Pipeline, slo_ms: float) -> Ladder:
              tuple(np.maximum.accumulate(typical).tolist()))
         for row, (level, typical, slow) in enumerate(zip(levels, p50, p95, strict=True))
     ]  # fmt: skip
-    return Ladder(tuple(rungs), slo_ms / 1000).checked()
+    return Ladder(tuple(rungs), slo_ms / 1000, judged=False).checked()

@@ -151,10 +151,10 @@ class RerankAnswer(_Message):
 
 
 class ServedLevel(_Message):
-    """A level of the ladder."""
+    """A level of the ladder; ``quality`` is null where nobody measured it."""
 
     level: str
-    quality: float
+    quality: float | None
     p50_ms: float
     p95_ms: float
 

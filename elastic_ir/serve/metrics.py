@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from elastic_ir.level import Level
@@ -15,7 +17,7 @@ class Metrics:
     """Counters and histograms of one service; an ``Observer`` of its engine."""
 
     def __init__(self, ladder: Ladder) -> None:
-        self._qualities = {rung.level: rung.quality for rung in ladder.rungs}
+        self._qualities = {rung.level: rung.quality if ladder.judged else math.nan for rung in ladder.rungs}
         self.registry = CollectorRegistry()
         r = self.registry
         Gauge("elastic_ir_build_info", "Version.", ["version"], registry=r).labels(__version__).set(1)
@@ -45,7 +47,7 @@ class Metrics:
         self.degraded = Counter("elastic_ir_degraded", "Answers that were less than asked for.", ["reason"], registry=r)
         self._dropped = Counter("elastic_ir_shed", "Requests refused or dropped unanswered.", ["reason"], registry=r)
         self._quality = Gauge(
-            "elastic_ir_expected_quality", "nDCG@10 of the last batch's level, by the ladder.", registry=r
+            "elastic_ir_expected_quality", "nDCG@10 of the last batch's level, by the ladder; NaN: unknown.", registry=r
         )
         for level in self._qualities:
             self._level.labels(str(level)).set(0)

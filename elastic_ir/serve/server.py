@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ import torch
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from elastic_ir.errors import ConfigError, ElasticIRError
+from elastic_ir.errors import BackendError, ConfigError, ElasticIRError
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.current import read_current
 from elastic_ir.level import Level
@@ -128,10 +129,10 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
 
 
 def check_address(service: Service) -> None:
-    """Refuse to serve other machines without a token.
+    """Refuse to serve other machines without a token, or where nobody can listen.
 
     Raises:
-        ConfigError: saying what to set.
+        ConfigError: saying what to set. BackendError: if the address is taken.
     """
     try:
         local = ipaddress.ip_address(service.host).is_loopback
@@ -140,7 +141,17 @@ def check_address(service: Service) -> None:
     if service.token is not None and not service.token.strip():
         raise ConfigError("the token is empty; set one of at least one character, or none")
     if not local and service.token is None:
-        raise ConfigError(f"{service.host} is open to other machines; set a token, or listen on 127.0.0.1")
+        raise ConfigError(
+            f"{service.host} is open to other machines; set a token in the environment variable ELASTIC_IR_TOKEN, or "
+            "listen on 127.0.0.1"
+        )
+    try:
+        family = socket.AF_INET6 if ":" in service.host else socket.AF_INET
+        socket.create_server((service.host, service.port), family=family).close()
+    except OSError as exc:
+        raise BackendError(
+            f"cannot listen on {service.host}:{service.port} ({exc.strerror or exc}); --port 0 takes a free one"
+        ) from exc
 
 
 def _when_started(server: uvicorn.Server, started: Callable[[int], None]) -> None:

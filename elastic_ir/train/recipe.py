@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from elastic_ir.config import checked, read_yaml
 from elastic_ir.dense import DenserSettings
+from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
 
 
@@ -235,7 +237,10 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
 
 def _expanded(value: Any) -> Any:
     if isinstance(value, str):
-        return os.path.expandvars(value)
+        found = os.path.expandvars(value)
+        if unset := re.search(r"\$\{?([A-Za-z_]\w*)", found):
+            raise ConfigError(f"{value!r} names the environment variable {unset[1]}, which is not set")
+        return found
     if isinstance(value, list):
         return [_expanded(item) for item in value]
     if isinstance(value, dict):
