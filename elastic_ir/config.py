@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -237,10 +237,19 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _keys_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "denser": DenserConfig,
-        "bm25": BM25Config,
-        "fusion": FusionConfig,
-        "reranker": RerankerConfig,
-    }
-    return list((sections[str(where[0])] if where else model).model_fields)
+    """Keys of the section at ``where``; none if that is no section."""
+    for name in (part for part in where if isinstance(part, str)):
+        field = model.model_fields.get(name)
+        inner = next(_models(field.annotation), None) if field is not None else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Settings that ``annotation`` names, such as those in ``tuple[Settings, ...] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

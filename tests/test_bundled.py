@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elastic_ir import ElasticDenser, ElasticRanker, Subnet
-from elastic_ir.elastic.checkpoint import BUNDLED, bundled_names
+from elastic_ir.elastic.checkpoint import BUNDLED, bundled_names, load_checkpoint
 
 QUERY = "how long do cats live"
 DOCUMENTS = [
@@ -45,3 +45,10 @@ def test_the_ranker_ranks_at_full_size_and_under_a_budget() -> None:
     scores = ranker.score(QUERY, DOCUMENTS, budget=0.5)
     assert scores.argmax() in (0, 3)
     assert len(set(scores.tolist())) == len(DOCUMENTS)
+
+
+def test_a_subnet_that_was_never_trained_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = load_checkpoint("elastic-denser-small").config
+    for subnet in ("w0.50-d7", "w0.50-d7", "w0.50-d6", None):
+        config.resolve(subnet)
+    assert [record.getMessage().split(" and ")[0] for record in caplog.records] == ["subnet w0.50-d7 was never trained"]

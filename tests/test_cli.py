@@ -139,6 +139,11 @@ def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_pat
     bad.write_text("retreiver: dense\n")
     huge = tmp_path / "queries.tsv"
     huge.write_text(f"q1\t{'x' * 1_000_000}\n")
+    recipe, unset, typo, nested = (tmp_path / f"{name}.yaml" for name in ("recipe", "unset", "typo", "nested"))
+    recipe.write_text("{kind: denser, output: out, steps: 1}")
+    unset.write_text("{kind: denser, teacher: $NO_SUCH_TEACHER, output: out, steps: 1}")
+    typo.write_text("{kind: denser, teacher: x, output: out, stps: 1}")
+    nested.write_text("{kind: denser, teacher: x, output: out, steps: 1, sampling: {stratgy: all}}")
     pipeline, index = built["pipeline"], built["index"]
     cases = [
         (["search", pipeline, "cat", "--index", str(tmp_path / "none")], 3, "none"),
@@ -150,6 +155,14 @@ def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_pat
         (["run", pipeline, "--queries", str(huge), "--index", index, "-o", str(tmp_path / "r.trec")], 2, "line 1"),
         (["index", "-d", built["data"], "-m", "no-such-model", "-o", str(tmp_path / "i")], 3, "no-such-model"),
         (["index", "-o", str(tmp_path / "i")], 2, "no dataset"),
+        (["index", "-d", built["data"], "--documents", "5", "-o", str(tmp_path / "i")], 2, "is for --dry-run"),
+        (["search", pipeline, "--index", index], 2, "and no query"),
+        (["search", pipeline, "cat", "--level", "dense", "--index", index], 2, "names no sub-network"),
+        (["search", pipeline, "cat", "--level", "bm25:w0.50-d2", "--index", index], 2, "BM25 has no sub-network"),
+        (["train", str(recipe)], 2, "key 'teacher' is missing"),
+        (["train", str(unset)], 2, "variable NO_SUCH_TEACHER, which is not set"),
+        (["train", str(typo)], 2, "unknown key 'stps'; did you mean 'steps'?"),
+        (["train", str(nested)], 2, "unknown key 'sampling.stratgy'"),
         (["index", "-d", built["data"], "--depth", "0", "-o", str(tmp_path / "i")], 2, "depth: found 0"),
         (["evaluate", "-d", built["data"], str(tmp_path / "absent.trec")], 2, "absent.trec"),
         (["verify", str(tmp_path)], 3, str(tmp_path)),
@@ -162,6 +175,30 @@ def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_pat
         assert err.count("\n") == 1, (arguments, err)
         assert not out
     assert not (tmp_path / "r.trec").exists()
+
+
+def test_a_collection_without_judgements_can_be_linted(built: dict[str, str], tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run.trec"
+    data.mkdir()
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (data / name).write_bytes((Path(built["data"]) / name).read_bytes())
+    assert call("run", built["pipeline"], "-d", str(data), "--index", built["index"], "-o", str(run))[0] == 0
+    code, out, err = call("runs", "lint", str(run), "-d", str(data))
+    assert code == 0
+    assert "no relevance judgments" in err
+    assert "queries" in out
+
+
+def test_another_collections_index_is_told_of(
+    built: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "other", "title": "", "text": "a cat"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n')
+    call("search", built["pipeline"], "cat", "--index", built["index"], "-d", str(tmp_path))
+    assert "does not hold document 'other'" in caplog.text
+    caplog.clear()
+    call("search", built["pipeline"], "cat", "--index", built["index"], "-d", built["data"])
+    assert "does not hold" not in caplog.text
 
 
 def test_a_damaged_index_is_refused_by_name(built: dict[str, str], bert_folder: Path, tmp_path: Path) -> None:

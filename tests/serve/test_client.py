@@ -56,8 +56,11 @@ def test_the_client_gives_what_the_service_gives(service: Any) -> None:
         assert client.search("cat on mat", k=2, level="bm25")["level"] == "bm25"
         assert len(client.embed(["cat", "dog"], subnet="w0.50-d2")) == 2
         assert client.rerank("cat", ["a dog ran", "the cat sat"], budget=0.5)[0][0] in (0, 1)
-        with pytest.raises(InputError, match="does not fit"):
+        with pytest.raises(InputError, match="does not fit: k: "):
             client.search("cat", k=0)
+    for url, token in (("127.0.0.1:80", None), (service.url, "schlüssel")):
+        with pytest.raises(InputError, match="wanted"):
+            Client(url, token)
 
 
 def test_a_refused_request_is_tried_again_within_a_budget(refusing: str) -> None:
@@ -88,6 +91,7 @@ def test_load_is_sent_when_it_is_due(service: Any, tmp_path: Path) -> None:
     assert 20 < figures["offered"] < 60
     assert figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99.9"]
     assert plot.read_bytes().startswith(b"\x89PNG")
+    assert figures["quality"] is None  # without a ladder nobody knows
     hung = load(service.url, "poisson:20", ["cat"], seconds=1, hang_up=(1.0, 0.0001))
     assert {one.status for one in hung.sent} == {"hung up"}
 
@@ -97,6 +101,8 @@ def test_load_goes_to_this_machine_only() -> None:
         load("http://192.0.2.1", "poisson:1", ["x"])
     with pytest.raises(BackendError, match="does not answer"):
         load("http://127.0.0.1:9", "poisson:1", ["x"], seconds=1)
+    with pytest.raises(InputError, match=r"wanted e\.g\. http"):
+        load("127.0.0.1:9", "poisson:1", ["x"])
     with pytest.raises(InputError, match="no queries"):
         load("http://127.0.0.1:9", "poisson:1", [])
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from elastic_ir.cli import app
 from elastic_ir.dense import ElasticDenser
+from elastic_ir.errors import BackendError
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.rerank import ElasticRanker
 from elastic_ir.serve.messages import SearchAnswer
@@ -203,6 +204,14 @@ def test_a_new_generation_is_served_without_a_restart(
     assert post(changing, query="cat").status_code == 200
     changing.process.terminate()
     assert changing.process.wait(20) == 0
+
+
+def test_an_address_that_is_taken_is_found_out_first(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        call = ["serve", "--index", str(tmp_path), "--port", str(taken.getsockname()[1])]
+        found = CliRunner().invoke(app, call)
+    assert isinstance(found.exception, BackendError)
+    assert "--port 0 takes a free one" in str(found.exception)
 
 
 def test_what_it_will_not_start_with(tmp_path: Path) -> None:
