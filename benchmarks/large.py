@@ -134,8 +134,7 @@ def main() -> None:
     lines = [
         f"{flat.ntotal:,} passages, documents by `{subnet}`: {seconds / 60:.1f} min in one go, peak memory "
         f"{(peak - vectors) / 2**30:.2f} GiB above the {vectors / 2**30:.2f} GiB of the vectors. Killed half-way and "
-        "called again: "
-        f"{'the same bytes' if same else 'OTHER BYTES'}.\n",
+        f"called again: {'the same bytes' if same else 'OTHER BYTES'}.\n",
         f"| factory | recall@{DEPTH} of Flat | ms a query, one thread | times as fast | s to build, all cores |",
         "|---|---|---|---|---|",
     ]

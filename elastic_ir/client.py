@@ -15,6 +15,16 @@ RETRY_BUDGET = 0.1
 LONGEST_WAIT_S = 10.0
 
 
+def check_url(url: str) -> None:
+    """Refuse what is no address of a service.
+
+    Raises:
+        InputError: with an example.
+    """
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
+
+
 class Client:
     """Asks a service that ``elastic-ir serve`` runs.
 
@@ -41,8 +51,7 @@ class Client:
         except ImportError as exc:
             raise ConfigError("httpx is not installed; run pip install 'elastic-ir[serve]'") from exc
 
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
+        check_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise InputError("the token has characters that no header can hold; wanted printable ASCII")
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}

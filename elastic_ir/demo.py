@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from elastic_ir.answer import Hits
 from elastic_ir.config import read_config
 from elastic_ir.datasets import Dataset, load
 from elastic_ir.evaluate import evaluate, read_run
-from elastic_ir.pipeline import DEFAULT, Hits, Pipeline
+from elastic_ir.pipeline import DEFAULT, Pipeline
 from elastic_ir.runs import write
 from elastic_ir.terminal import console, print_table, show
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elastic_ir.answer import Hits
 from elastic_ir.errors import InputError, RunFileError
 from elastic_ir.evaluate.trec import numbered_lines, strictly_falling
-from elastic_ir.pipeline import Hits, Pipeline
+from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Qrels, Query, Run, in_run_order
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.client import check_url
 from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder, Rung
@@ -137,8 +138,7 @@ def load(
     """
     if not queries:
         raise InputError("there are no queries; wanted at least one")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
+    check_url(url)
     if not (anywhere or _loopback(url)):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
     times = due_times(form, seconds, seed)

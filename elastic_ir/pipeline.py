@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any
 
+from elastic_ir.answer import Hits, degraded_of, level_of
 from elastic_ir.assembly import Parts, assemble
 from elastic_ir.config import PipelineConfig, read_config
 from elastic_ir.errors import BackendError, ConfigError, InputError
@@ -20,7 +21,6 @@ from elastic_ir.schedule import Scheduler
 from elastic_ir.schedule.ladderfile import LadderFile, read_ladder
 from elastic_ir.schedule.underload import under_load
 from elastic_ir.stage import SearchContext, timed
-from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
 
@@ -28,59 +28,6 @@ DEFAULT = Path(__file__).parent / "defaults" / "default.yaml"
 MAX_K = 10_000
 MAX_QUERY_CHARACTERS = 10_000
 """A longer query is cut here, before tokenizing, and the answer says so."""
-
-
-class Degraded(NamedTuple):
-    """Why an answer is less than what was asked for.
-
-    ``reasons`` are words of ``records.Degradation``; ``candidates`` were retrieved; ``detail`` is for people.
-    """
-
-    reasons: tuple[str, ...]
-    level: Level
-    requested_level: Level
-    candidates: int
-    detail: str
-
-
-class Hits(Sequence[Hit]):
-    """The answer to one query: hits, best first, and how they came about.
-
-    Attributes:
-        query: as searched.
-        level: operating point that answered.
-        degraded: None when everything asked for was done.
-        latency_ms: wall-clock milliseconds of the whole search.
-        stage_ms: stage name -> milliseconds.
-        generation: number of the index generation that answered.
-    """
-
-    def __init__(
-        self,
-        query: Query,
-        hits: Sequence[Hit],
-        level: Level,
-        degraded: Degraded | None,
-        latency_ms: float,
-        stage_ms: Mapping[str, float],
-        generation: int,
-    ) -> None:
-        self.query, self._hits, self.level, self.degraded = query, tuple(hits), level, degraded
-        self.latency_ms, self.stage_ms, self.generation = latency_ms, dict(stage_ms), generation
-
-    @overload
-    def __getitem__(self, index: int) -> Hit: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
-    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
-        return self._hits[index]
-
-    def __len__(self) -> int:
-        return len(self._hits)
-
-    def __repr__(self) -> str:
-        note = f", degraded={self.degraded.reasons}" if self.degraded else ""
-        return f"Hits({len(self)} for {self.query.text!r}, level={self.level}, latency_ms={self.latency_ms:.1f}{note})"
 
 
 class Pipeline:
@@ -350,8 +297,8 @@ class Pipeline:
             Hits(
                 ranking.query,
                 self._with_text(ranking.hits[:k]) if texts else ranking.hits[:k],
-                _answered(level, ranking, smallest),
-                _degraded(ranking, level, requested, smallest),
+                level_of(level, ranking, smallest),
+                degraded_of(ranking, level, requested, smallest),
                 elapsed,
                 stage_ms,
                 self.generation,
@@ -383,26 +330,3 @@ def _checked(text: str, query_id: str = "") -> Ranking:
     logger.warning(detail)
     cut = Query(query_id, text[:MAX_QUERY_CHARACTERS])
     return Ranking(cut, degraded=(Degradation("query_cut", "pipeline", detail),))
-
-
-def _answered(level: Level, ranking: Ranking, smallest: Subnet | None) -> Level:
-    """The level that really answered: what failed is not in it; ``smallest`` encodes queries in place of BM25."""
-    reasons = {note.reason for note in ranking.degraded}
-    if "dense_down" in reasons:
-        level = Level("bm25", None, level.rerank)
-    elif "bm25_down" in reasons and level.retriever == "hybrid":
-        level = level._replace(retriever="dense")
-    elif "bm25_down" in reasons:
-        level = Level("dense", smallest, level.rerank)
-    return level._replace(rerank=None) if "ranker_down" in reasons else level
-
-
-def _degraded(ranking: Ranking, level: Level, requested: Level, smallest: Subnet | None) -> Degraded | None:
-    notes = list(ranking.degraded)
-    if level != requested:
-        notes.insert(0, Degradation("load", "pipeline", f"{requested} asked for, {level} spent"))
-    if not notes:
-        return None
-    detail = "; ".join(note.detail for note in notes if note.detail)
-    reasons = tuple(dict.fromkeys(note.reason for note in notes))
-    return Degraded(reasons, _answered(level, ranking, smallest), requested, len(ranking.hits), detail)

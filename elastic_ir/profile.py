@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import isotonic_regression
 
+from elastic_ir.answer import Hits
 from elastic_ir.config import checked
 from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.machine import cores, machine
-from elastic_ir.pipeline import Hits, Pipeline
+from elastic_ir.pipeline import Pipeline
 from elastic_ir.progress import track
 from elastic_ir.records import Query
 

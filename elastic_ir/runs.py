@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from elastic_ir.answer import Hits
 from elastic_ir.errors import InputError, RunFileError
 from elastic_ir.evaluate import write_metadata
 from elastic_ir.evaluate.journal import Journal
 from elastic_ir.evaluate.trec import checked_word, run_form
 from elastic_ir.level import Level
-from elastic_ir.pipeline import MAX_K, Hits, Pipeline
+from elastic_ir.pipeline import MAX_K, Pipeline
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query, Ranking
 from elastic_ir.version import __version__

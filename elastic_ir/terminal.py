@@ -11,8 +11,8 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from elastic_ir.answer import Hits
     from elastic_ir.evaluate import Evaluations
-    from elastic_ir.pipeline import Hits
 
 SHOWN_CHARACTERS = 100
 TABLE_CHARACTERS = 1_000

@@ -31,7 +31,7 @@ from elastic_ir.errors import ElasticIRError, InputError
 from elastic_ir.version import __version__
 
 if TYPE_CHECKING:
-    from elastic_ir.pipeline import Hits
+    from elastic_ir.answer import Hits
 
 app = typer.Typer(
     help="Retrieve-then-rerank search whose compute stretches with the load.",

@@ -46,15 +46,11 @@ def glue(
     Example: elastic-ir glue --task rte --data GLUE --output runs/glue --report
     """
     from elastic_ir.config import checked
-    from elastic_ir.errors import InputError
     from elastic_ir.glue import TASKS, Experiment, Settings, write_report
     from elastic_ir.glue.settings import SUBNETS
     from elastic_ir.progress import steps_bar
 
     named = list(TASKS) if not task or "all" in task else task
-    unknown = [name for name in named if name not in TASKS]
-    if unknown:
-        raise InputError(f"task {unknown[0]!r} is unknown; wanted one of {', '.join(TASKS)}, all")
     options = {
         "model": model, "tasks": named, "data": data, "seeds": seeds, "strategy": strategy, "baselines": baselines,
         "learning_rate": learning_rate, "epochs": epochs, "limit": limit,

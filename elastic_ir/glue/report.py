@@ -121,8 +121,7 @@ def _markdown(table: Sequence[Row], tasks: Sequence[str], experiment: Experiment
         f"Started from `{settings.model}`, strategy {settings.strategy}, {settings.epochs:g} of each task's epochs for "
         f"the teacher and {settings.epochs * settings.distil_epochs:g} for all others. Points are the mean of a task's "
         "official measures, times 100; ± is the deviation between seeds; `of full` compares the same seeds. Scores and "
-        "times (one "
-        f"sentence alone; {machine()['processor']}, {threads()} threads) in fp32.\n",
+        f"times (one sentence alone; {machine()['processor']}, {threads()} threads) in fp32.\n",
         f"| model | subnet | seeds | {' | '.join(tasks)} | mean | of full | MFLOPs | ms |",
         f"|---|---|---|{'---|' * len(tasks)}---|---|---|---|",
     ]

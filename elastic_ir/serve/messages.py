@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from elastic_ir.pipeline import MAX_QUERY_CHARACTERS, Hits
+from elastic_ir.answer import Hits
+from elastic_ir.pipeline import MAX_QUERY_CHARACTERS
 
 MAX_K = 100
 MAX_TEXTS, MAX_TEXT_CHARACTERS = 64, 20_000

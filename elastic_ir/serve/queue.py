@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from elastic_ir.answer import Hits
 from elastic_ir.level import Level
-from elastic_ir.pipeline import Hits
 
 T = TypeVar("T")
 Queued = TypeVar("Queued", bound="Task[Any]")

@@ -237,10 +237,10 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
 
 def _expanded(value: Any) -> Any:
     if isinstance(value, str):
-        found = os.path.expandvars(value)
-        if unset := re.search(r"\$\{?([A-Za-z_]\w*)", found):
-            raise ConfigError(f"{value!r} names the environment variable {unset[1]}, which is not set")
-        return found
+        for name in re.findall(r"\$\{?([A-Za-z_]\w*)", value):
+            if name not in os.environ:
+                raise ConfigError(f"{value!r} names the environment variable {name}, which is not set")
+        return os.path.expandvars(value)
     if isinstance(value, list):
         return [_expanded(item) for item in value]
     if isinstance(value, dict):

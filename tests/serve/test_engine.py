@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from elastic_ir.answer import Degraded, Hits
 from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
-from elastic_ir.pipeline import Degraded, Hits
 from elastic_ir.records import Hit, Query
 from elastic_ir.schedule import Ladder, Rung
 from elastic_ir.serve.engine import Engine
