@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from elastic_ir.errors import InputError
 from elastic_ir.subnet import Subnet
 
-TOP = 10
-"""Candidates that the last step takes before the others get wider: what a reader looks at."""
-WIDER = 4
+TOP = 12
+"""Candidates that the last step takes before all get wider: the ten that a reader looks at, and some to choose from."""
+SHARE = 0.6
+"""What a step costs beside the next one, as they get wider."""
+_LEAST_WIDER = 2.0
 _SLACK = 1e-6
 _HALVINGS = 60
 
@@ -40,9 +42,9 @@ def candidate_layers(subnet: Subnet) -> float:
 def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: bool = False) -> Plan:
     """Steps within a budget: each sub-network of ``cascade`` takes the best of the one before.
 
-    What a budget buys first is a start: all steps but the last together, up to ``WIDER`` times as many candidates as
-    the step after, then the last step for ``TOP`` of them. What is left widens all steps alike. A step is left out once
-    the next one can take all candidates, so that a full budget takes them through the last sub-network at once.
+    What a budget buys first is a start: all steps but the last together, then the last step for ``TOP`` candidates. A
+    step takes more than the next one, so many that it costs ``SHARE`` of it, but at least twice as many. What is left
+    widens all steps alike. Steps are left out once the next one can take all candidates for what they cost together.
 
     Args:
         layers: candidate-layers that may run.
@@ -61,30 +63,45 @@ def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: 
         raise InputError(f"{layers} candidate-layers is out of range; wanted more than 0")
     if candidates < 1:
         return ()
-    first, *rest = cascade
-    if not rest:
-        return (Step(min(candidates, max(1, int((layers + _SLACK) / candidate_layers(first)))), first),)
-    shorter = plan(layers, candidates, rest, carried=carried)
-    if shorter[0].candidates == candidates and cost(shorter, carried=carried) <= layers + _SLACK:
-        return shorter
     costs = [candidate_layers(subnet) for subnet in cascade]
     prices = [costs[0], *(after - carried * before for before, after in pairwise(costs))]
-    start = [TOP * WIDER**further for further in reversed(range(len(cascade)))]
+    counts = _counts(layers, candidates, costs, prices, to_all=False)
+    while first := _affordable(candidates, counts, costs, prices):
+        cascade, costs, prices = cascade[first:], costs[first:], [costs[first], *prices[first + 1 :]]
+        counts = _counts(layers, candidates, costs, prices, to_all=True)
+    whole = [int(count + _SLACK) for count in counts]
+    whole[0] = max(1, whole[0])
+    return tuple(Step(count, subnet) for count, subnet in zip(whole, cascade, strict=True) if count)
 
-    def counts(part: float) -> list[float]:
-        shares = [min(part, 1.0)] * len(rest) + [min(max(part - 1, 0.0), 1.0)]
-        return [min(candidates, count * share * max(1.0, part - 1)) for count, share in zip(start, shares, strict=True)]
+
+def _affordable(candidates: int, counts: list[float], costs: list[float], prices: list[float]) -> int:
+    """The last step that could take all candidates for what is spent up to it; 0 for none but the first."""
+    spent = [*accumulate(count * price for count, price in zip(counts, prices, strict=True))]
+    return max(step for step, cost in enumerate(costs) if not step or candidates * cost <= spent[step] + _SLACK)
+
+
+def _counts(layers: float, candidates: int, costs: list[float], prices: list[float], *, to_all: bool) -> list[float]:
+    """Candidates of each step, whose ``prices`` differ from their ``costs`` where states are carried on.
+
+    The first step takes all where they were found to be affordable (``to_all``).
+    """
+    start = [float(TOP)]
+    for before, after in reversed([*pairwise(costs)]):
+        start.insert(0, start[0] * max(_LEAST_WIDER, SHARE * after / before))
+
+    def at(part: float) -> list[float]:
+        shares = [min(part, 1.0)] * (len(costs) - 1) + [min(max(part - 1, 0.0), 1.0)]
+        wide = [min(candidates, count * share * max(1.0, part - 1)) for count, share in zip(start, shares, strict=True)]
+        return [float(candidates), *wide[1:]] if to_all else wide
 
     def fits(part: float) -> bool:
-        return sum(count * price for count, price in zip(counts(part), prices, strict=True)) <= layers
+        return sum(count * price for count, price in zip(at(part), prices, strict=True)) <= layers + _SLACK
 
-    low, high = 0.0, candidates + 1.0
+    low, high = 0.0, candidates + 2.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    whole_counts = [int(count + _SLACK) for count in counts(low)]
-    whole_counts[0] = max(1, whole_counts[0])
-    return tuple(Step(count, subnet) for count, subnet in zip(whole_counts, cascade, strict=True) if count)
+    return at(low)
 
 
 def cost(steps: Plan, *, carried: bool = False) -> float:

@@ -81,9 +81,10 @@ def test_a_plan_without_layers_is_refused(layers: float) -> None:
 def test_what_a_budget_buys() -> None:
     smallest, small, full = Subnet(0.25, 2), Subnet(0.5, 6), Subnet(1.0, 12)
     cascade = [smallest, small, full]
-    assert plan(120, 100, cascade) == ((96, smallest), (24, small))  # too little for ten to the end
-    assert plan(290, 100, cascade) == ((100, smallest), (40, small), (10, full))
-    assert plan(600, 100, cascade) == ((100, small), (25, full))  # all by the second: no need of the first
-    assert plan(300, 100, [Subnet(1.0, 2), full], carried=True) == ((66, (1.0, 2)), (16, full))
+    assert plan(120, 100, cascade) == ((90, smallest), (25, small))  # too little to take any to the end
+    assert plan(300, 100, cascade) == ((100, smallest), (31, small), (13, full))
+    assert plan(180, 30, cascade) == ((30, small), (7, full))  # to leave out two costs more than all by the second
+    assert plan(900, 100, cascade) == ((100, small), (50, full))
+    assert plan(300, 100, [Subnet(1.0, 2), full], carried=True) == ((62, (1.0, 2)), (17, full))
     assert plan(120, 100, [full]) == ((10, full),)
     assert plan(300, 0, cascade) == ()
