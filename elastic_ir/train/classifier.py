@@ -27,6 +27,7 @@ from elastic_ir.train.student import (
     load_start,
     start_own,
     states_loss,
+    taught_by,
     with_own,
 )
 
@@ -157,9 +158,7 @@ class ClassifierObjective:
         if not self._taught:
             yield full, label_loss(self.student(tokens, full).float(), batch.labels)
             return
-        with torch.no_grad():
-            wanted = hidden_states(self._teacher.encoder, tokens, full, read=1)
-            answers = self._teacher.heads[str(full.depth)](last(wanted).to(self._teacher.encoder.dtype)).float()
+        wanted, answers = taught_by(self._teacher, tokens, recipe)
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             found = self.student.heads[str(subnet.depth)](last(states)).float()

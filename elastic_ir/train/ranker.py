@@ -24,6 +24,7 @@ from elastic_ir.train.student import (
     load_start,
     start_own,
     states_loss,
+    taught_by,
     with_own,
 )
 
@@ -118,8 +119,7 @@ class RankerObjective:
         return self._of_exits(batch, subnets) if self._prefix else self._of_subnets(batch, subnets)
 
     def _of_exits(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
-        with torch.no_grad():
-            targets = self.teacher(batch.tokens).float()
+        _, targets = taught_by(self.teacher, batch.tokens, self.recipe)
         for subnet in subnets:
             scores = self.student.at_every_exit(batch.tokens, subnet.width, subnet.depth)
             terms = [self._score_loss(found.float(), targets, batch.shape) for found in scores.values()]
@@ -127,9 +127,7 @@ class RankerObjective:
 
     def _of_subnets(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         tokens, full = batch.tokens, self.student.config.full
-        with torch.no_grad():
-            wanted = hidden_states(self.teacher.encoder, tokens, full, read=1)
-            targets = self.teacher.heads[str(full.depth)](last(wanted).to(self.teacher.encoder.dtype)).float()
+        wanted, targets = taught_by(self.teacher, tokens, self.recipe)
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             loss = self._score_loss(self.student.heads[str(subnet.depth)](last(states)).float(), targets, batch.shape)

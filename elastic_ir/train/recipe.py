@@ -162,6 +162,8 @@ class Recipe(_Settings):
         device: ``auto`` is a GPU where there is one.
         precision: ``auto`` is bf16 autocast on a GPU or where the processor multiplies it natively, else fp32.
         threads: torch threads; None leaves torch's choice.
+        teacher_int8: the teacher of a ranker or classifier computes with 8-bit products where the student's are fp32
+            and the processor has them.
         teacher_settings: a denser teacher's pooling and prompts, where its folder does not say.
         denser: settings of the student that differ from the teacher's, such as a shorter prompt.
     """
@@ -208,6 +210,7 @@ class Recipe(_Settings):
     threads: int | None = Field(default=None, gt=0)
     save_every: int = Field(default=50, gt=0)
     importance_batches: int = Field(default=4, gt=0)
+    teacher_int8: bool = False
     teacher_settings: DenserSettings = DenserSettings()
     denser: DenserSettings = DenserSettings()
 
@@ -217,7 +220,8 @@ class Recipe(_Settings):
         return self.hidden_loss if is_full or smaller is None else smaller
 
 
-_MAY_CHANGE = {"steps", "cooldown", "save_every", "threads", "output", "teacher_cache", "name", "device", "precision"}
+_LENGTHS, _PLACES = {"steps", "cooldown", "save_every"}, {"output", "teacher_cache", "name"}
+_MAY_CHANGE = _LENGTHS | _PLACES | {"threads", "device", "precision", "teacher_int8"}
 
 
 def identity(recipe: Recipe) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.int8 import int8_products
 from elastic_ir.elastic.model import LAYER_NAMES, Own, padding_bias
 from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
@@ -133,6 +135,15 @@ def hidden_states(model: ElasticLM, batch: TokenBatch, subnet: Subnet, read: int
         x = model.run_layers(x, bias, [layer], subnet.width, own, positions=read if layer == layers[-1] else None)
         states[model.config.place(layer)] = x.float()
     return states
+
+
+@torch.no_grad()
+def taught_by(teacher: ElasticScorer, batch: TokenBatch, recipe: Recipe) -> tuple[States, Tensor]:
+    """The states of every layer of the whole ``teacher``, and its answers ``[B]`` or ``[B, outputs]`` float32."""
+    full = teacher.config.full
+    with int8_products() if recipe.teacher_int8 else nullcontext():
+        states = hidden_states(teacher.encoder, batch, full, read=1)
+    return states, teacher.heads[str(full.depth)](last(states).to(teacher.encoder.dtype)).float()
 
 
 def last(states: States) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
+from elastic_ir.elastic.int8 import int8_is_available
 from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, ModelError
 from elastic_ir.subnet import Subnet
@@ -241,14 +242,15 @@ class _Run:
 
 
 def _for_this_machine(recipe: Recipe) -> Recipe:
-    """``recipe`` with the device and the precision that its ``auto`` means here."""
+    """``recipe`` with the device and the number formats that it means here."""
     cuda = torch.cuda.is_available()
     if recipe.device == "cuda" and not cuda:
         raise ConfigError("device cuda is not available on this machine; use device: auto or cpu")
     device = ("cuda" if cuda else "cpu") if recipe.device == "auto" else recipe.device
     fast = device == "cuda" or bf16_is_native()
     precision = ("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision
-    return recipe.model_copy(update={"device": device, "precision": precision})
+    int8 = recipe.teacher_int8 and device == "cpu" and precision == "fp32" and int8_is_available()
+    return recipe.model_copy(update={"device": device, "precision": precision, "teacher_int8": int8})
 
 
 def schedule(step: int, steps: int, warmup: int, cooldown: int) -> float:

@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
+from elastic_ir.elastic.int8 import int8_is_available
 from elastic_ir.elastic.precision import bf16_is_native
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.subnet import Subnet
@@ -127,6 +128,24 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
     with pytest.raises(ConfigError, match="not with prefix exits"):
         train(denser_recipe(cross_encoder_folder, lists, tmp_path / "x", **options | {"depth_rule": "prefix"},
                             own_vectors=True))  # fmt: skip
+
+
+@pytest.mark.skipif(not int8_is_available(), reason="this processor has no 8-bit products")
+def test_a_teacher_with_8_bit_products_says_nearly_the_same(
+    cross_encoder_folder: Path, lists: Path, tmp_path: Path
+) -> None:
+    first = []
+    for int8 in (False, True):
+        recipe = denser_recipe(
+            cross_encoder_folder, lists, tmp_path / str(int8), kind="ranker", streams=[], lists=[{"path": str(lists)}],
+            steps=1, depth_rule="spaced", sampling={"strategy": "fixed", "subnets": ["w0.50-d2"]}, device="cpu",
+            precision="fp32", teacher_int8=int8,
+        )  # fmt: skip
+        train(recipe)
+        log = (tmp_path / str(int8) / "log.jsonl").read_text("utf-8")
+        first.append(json.loads(log.splitlines()[0])["losses"]["w0.50-d2"])
+    assert first[0] != first[1]
+    assert first[1] == pytest.approx(first[0], rel=0.05)
 
 
 def test_what_smaller_ones_have_to_themselves_learns_at_a_rate_of_its_own(
@@ -441,7 +460,7 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
 
 
 def test_a_recipe_fits_the_machine(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
-    recipe = denser_recipe(bert_folder, texts, tmp_path, precision="auto")
+    recipe = denser_recipe(bert_folder, texts, tmp_path, precision="auto", teacher_int8=True)
     here = _for_this_machine(recipe)
     assert (here.device, here.precision) == _expected_here()
     assert identity(here) == identity(recipe)  # so a run may go on elsewhere
