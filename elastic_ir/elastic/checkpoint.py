@@ -146,9 +146,21 @@ def _find(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as exc:
         raise ModelError(
-            f"model {name!r} is no bundled name or folder, and the Hugging Face hub did not give it "
-            f"({type(exc).__name__}){nearest(name, bundled_names())}"
+            f"model {name!r} is no bundled name or folder, and {_refusal(exc)}{nearest(name, bundled_names())}"
         ) from exc
+
+
+_REFUSALS = {
+    "GatedRepoError": "the Hugging Face hub wants its terms accepted first, and a token (`hf auth login`)",
+    "RepositoryNotFoundError": "the Hugging Face hub has it not, or only for those with a token (`hf auth login`)",
+    "LocalEntryNotFoundError": "the Hugging Face hub cannot be reached from here (or HF_HUB_OFFLINE forbids it)",
+    "HFValidationError": "it is no id that the Hugging Face hub could have, such as BAAI/bge-small-en-v1.5",
+}
+
+
+def _refusal(exc: Exception) -> str:
+    """Why the hub did not give a model."""
+    return _REFUSALS.get(type(exc).__name__, f"the Hugging Face hub did not give it ({type(exc).__name__})")
 
 
 def _load_native(folder: Path, raw: dict[str, Any]) -> tuple[ElasticConfig, dict[str, Tensor]]:
