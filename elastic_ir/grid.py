@@ -161,8 +161,10 @@ class Journal:
             file.write(json.dumps({"text": query.text, "best": best}) + "\n")
 
 
-def depends_on(pipeline: Pipeline) -> dict[str, object]:
+def depends_on(pipeline: Pipeline, slo_ms: float) -> dict[str, object]:
+    """What the journal of a sweep of ``pipeline`` depends on; the SLO decides which levels it has."""
     return {
+        "slo_ms": slo_ms,
         "models": pipeline.models,
         "corpus": pipeline.corpus_sha256,
         "pipeline": settings_of(pipeline),

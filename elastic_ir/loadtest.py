@@ -28,6 +28,7 @@ LATEST_MS = 5.0
 """A run whose requests left later than this (p99) says more of the generator than of the service."""
 MOST_REQUESTS = 5_000_000
 LONGEST_MS = 600_000
+TIMEOUT = "timeout"
 
 
 class Sent(NamedTuple):
@@ -44,12 +45,13 @@ class Sent(NamedTuple):
 class Loaded(NamedTuple):
     """A finished run.
 
-    ``sent`` in order of arrival; ``ladder`` as the service told.
+    ``sent`` in order of arrival, at least one; ``ladder`` as the service told; requests were due for ``seconds``.
     """
 
     arrivals: str
     ladder: Ladder
     sent: tuple[Sent, ...]
+    seconds: float
 
     @property
     def lateness_ms(self) -> float:
@@ -73,29 +75,39 @@ class Loaded(NamedTuple):
         return Outcome(self.ladder, arrived, np.array(latency), np.array(rung, np.int8), switches)
 
     def summary(self) -> dict[str, Any]:
-        """Figures for people and files; milliseconds from the scheduled send time."""
+        """Figures for people and files; milliseconds from the scheduled send time.
+
+        A request that was not answered in the generator's own time, or whose connection broke, counts in
+        ``latency_ms`` with the time waited. None stands where nothing was answered.
+        """
         from hdrh.histogram import HdrHistogram
+
+        from elastic_ir.posting import BROKEN
 
         histogram = HdrHistogram(1, LONGEST_MS * 1000, 3)
         answered = [one for one in self.sent if one.status == "200"]
-        for one in answered:
-            histogram.record_value(max(1, min(LONGEST_MS * 1000, round(1_000_000 * one.latency_s))))
+        waited = [one.latency_s for one in self.sent if one.status in ("200", TIMEOUT, BROKEN)]
+        for latency_s in waited:
+            histogram.record_value(max(1, min(LONGEST_MS * 1000, round(1_000_000 * latency_s))))
         refused = [1000 * one.latency_s for one in self.sent if one.status in ("429", "503")]
         outcome = self.outcome
-        percentiles = {f"p{share:g}": histogram.get_value_at_percentile(share) / 1000 for share in (50, 95, 99, 99.9)}
+        percentiles = {
+            f"p{share:g}": histogram.get_value_at_percentile(share) / 1000 if waited else None
+            for share in (50, 95, 99, 99.9)
+        }
         return {
             "arrivals": self.arrivals,
             "slo_ms": 1000 * self.ladder.slo_s,
-            "seconds": self.sent[-1].due - self.sent[0].due,
+            "seconds": self.seconds,
             "offered": len(self.sent),
-            "rate": len(self.sent) / max(1e-9, self.sent[-1].due - self.sent[0].due),
+            "rate": len(self.sent) / self.seconds,
             "statuses": dict(Counter(one.status for one in self.sent)),
             "in_slo": sum(one.latency_s <= self.ladder.slo_s for one in answered) / len(self.sent),
             "degraded": sum(one.degraded for one in answered) / max(1, len(answered)),
             "levels": dict(Counter(one.level for one in answered)),
-            "quality": outcome.quality if self.ladder.judged else None,
+            "quality": outcome.quality if self.ladder.judged and math.isfinite(outcome.quality) else None,
             "utility": outcome.utility if self.ladder.judged else None,
-            "goodput": outcome.goodput,
+            "goodput": int(outcome.in_time.sum()) / self.seconds,
             "latency_ms": percentiles,
             "refusal_p99_ms": float(np.quantile(refused, 0.99)) if refused else None,
             "lateness_p99_ms": self.lateness_ms,
@@ -145,7 +157,8 @@ def load(
     url, headers = url.rstrip("/"), {} if token is None else {"Authorization": f"Bearer {token}"}
     ladder = _ladder(url, headers, slo_ms)
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        return runner.run(_load(url, ladder, form, times, queries, k, seed, headers, timeout_s, hang_up))
+        sent = runner.run(_load(url, times, queries, k, seed, headers, timeout_s, hang_up))
+    return Loaded(form, ladder, sent, seconds)
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -175,16 +188,19 @@ def due_times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:
     while True:
         times = arrivals(form, count, seed)
         if times[-1] >= seconds:
-            return times[times < seconds]
+            due = times[times < seconds]
+            if not len(due):
+                raise InputError(f"{form} has no request due within {seconds:g} s; wanted a higher rate, or longer")
+            return due
         if count >= MOST_REQUESTS:
             raise InputError(f"{form} for {seconds:g} s is more than {MOST_REQUESTS:,} requests; wanted fewer")
         count *= 2
 
 
 async def _load(
-    url: str, ladder: Ladder, form: str, times: NDArray[np.float64], queries: Sequence[str], k: int, seed: int,
-    headers: dict[str, str], timeout_s: float, hang_up: tuple[float, float],
-) -> Loaded:  # fmt: skip
+    url: str, times: NDArray[np.float64], queries: Sequence[str], k: int, seed: int, headers: dict[str, str],
+    timeout_s: float, hang_up: tuple[float, float],
+) -> tuple[Sent, ...]:  # fmt: skip
     from elastic_ir.posting import GAVE_UP, Poster
 
     poster = Poster(f"{url}/v1/search", {"Content-Type": "application/json"} | headers)
@@ -207,7 +223,7 @@ async def _load(
                 except (ValueError, LookupError, TypeError):
                     status = "no answer of elastic_ir"
             elif status == GAVE_UP:
-                status = "hung up" if leaves else "timeout"
+                status = "hung up" if leaves else TIMEOUT
             found[number] = Sent(due, late_s, latency_s, status, level, degraded)
             left -= 1
             if not left:
@@ -227,7 +243,7 @@ async def _load(
     finally:
         if collects:
             gc.enable()
-    return Loaded(form, ladder, tuple(one for one in found if one is not None))
+    return tuple(one for one in found if one is not None)
 
 
 def _ladder(url: str, headers: dict[str, str], slo_ms: float | None) -> Ladder:

@@ -80,7 +80,8 @@ def sweep(
         seconds: to spend on timing.
         seed: of the draw.
         progress: show bars; None on a terminal only.
-        journal: file of the queries scored so far, with which a killed sweep goes on; removed at the end.
+        journal: file of the queries scored so far, with which a killed sweep goes on; to be removed once the ladder
+            is on disk.
 
     Raises:
         DatasetError: if no query is judged. ConfigError: if no level is fast enough.
@@ -95,7 +96,7 @@ def sweep(
     single = _single(pipeline, [reference], drawn)
     most_flops = slo_ms * pipeline.flops(reference) / single[reference]  # smaller sub-networks make less of a second
     with _all_cores():
-        kept = None if journal is None else Journal(journal, depends_on(pipeline))
+        kept = None if journal is None else Journal(journal, depends_on(pipeline, slo_ms))
         runs = dict(runs_of_grid(pipeline, drawn, progress, most_flops, kept))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
     named = {str(level): run for level, run in runs.items()}
@@ -130,8 +131,6 @@ def sweep(
         notes=_notes(evaluation, reference, single[reference], cheapest),
     )  # fmt: skip
     file.ladder()
-    if journal is not None:
-        journal.unlink(missing_ok=True)
     return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
 
 

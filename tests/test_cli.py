@@ -149,6 +149,7 @@ def test_wrong_input_is_one_line_and_an_exit_code(built: dict[str, str], tmp_pat
         (["search", pipeline, "cat", "--index", str(tmp_path / "none")], 3, "none"),
         (["search", str(bad), "cat", "--index", index], 2, "did you mean 'retriever'"),
         (["search", pipeline, " ", "--index", index], 2, "empty"),
+        (["search", "csv", "reader", "--index", index], 2, "one query in quotes"),
         (["search", pipeline, "cat", "-k", "0", "--index", index], 2, "k is 0"),
         (["search", pipeline, "cat", "--level", "dense:w9", "--index", index], 2, "wanted"),
         (["search", pipeline, "cat", "-d", "no/such/dataset"], 2, "no/such/dataset"),

@@ -129,9 +129,10 @@ def search(
 
     Example: elastic-ir search "read a csv file"
     """
-    if len(words) > 2:
+    files = ".yaml", ".yml"
+    if len(words) > 2 or (len(words) == 2 and not words[0].endswith(files) and not Path(words[0]).exists()):
         raise InputError(f"found {len(words)} arguments; wanted [PIPELINE.yaml] and one query in quotes")
-    if len(words) == 1 and words[0].endswith((".yaml", ".yml")) and Path(words[0]).is_file():
+    if len(words) == 1 and words[0].endswith(files) and Path(words[0]).is_file():
         raise InputError(f"found {words[0]} and no query; wanted [PIPELINE.yaml] and one query in quotes")
     config = Path(words[0]) if len(words) == 2 else None
     with open_pipeline(config, dataset, split, index, ladder) as pipeline:

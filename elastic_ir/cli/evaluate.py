@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from elastic_ir.cli.options import SplitOption, say
-from elastic_ir.errors import ElasticIRError, InputError
+from elastic_ir.errors import DatasetError, ElasticIRError, InputError
 
 if TYPE_CHECKING:
     from elastic_ir.datasets import Dataset
@@ -84,6 +84,7 @@ def evaluate(
     from elastic_ir.evaluate.answers import ANSWER_MEASURES
     from elastic_ir.evaluate.datasets import PLACEHOLDER, label_of, runs_of
     from elastic_ir.evaluate.files import replacing
+    from elastic_ir.evaluate.report import FORMS
     from elastic_ir.terminal import show_evaluations
 
     if answers and qrels is not None:
@@ -95,6 +96,8 @@ def evaluate(
     forms = {".json": Evaluations.to_json, ".tex": Evaluations.to_latex, ".md": Evaluations.to_markdown}
     if output is not None and output.suffix not in forms:
         raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
+    if report is not None and report.suffix not in FORMS:
+        raise InputError(f"report {report} ends in {report.suffix!r}; wanted one of {', '.join(FORMS)}")
     sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
     labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
     default = ANSWER_MEASURES if answers else MEASURES
@@ -112,16 +115,16 @@ def evaluate(
             checked = check_figures(result, judged, read)
             say(f"{label}: {checked}")
             checked.demand()
-        texts = {query.query_id: query.text for query in source.queries()} if source and report else None
+        texts = _texts(source) if source and report else None
         about = {n: m for n, path in paths.items() if (m := _metadata(read_metadata, path)) is not None}
         sections.append(Section(label, result, texts, about))
     results = Evaluations(dict(zip(labels, (section.evaluation for section in sections), strict=True)))
+    show_evaluations(results)
     if output is not None:
         with replacing(output) as file:
             file.write(forms[output.suffix](results))
     if report is not None:
         write_report(sections, report)
-    show_evaluations(results)
 
 
 def _by_answer(source: Dataset, runs: dict[str, Run], measures: list[str]) -> Qrels:
@@ -135,9 +138,17 @@ def _by_answer(source: Dataset, runs: dict[str, Run], measures: list[str]) -> Qr
         raise InputError(
             f"{other} asks for all right passages; with --answers wanted {', '.join(BY_ANSWER)} at a cutoff"
         )
-    depth, answers = max(DEPTH, *(one.cutoff or 0 for one in parsed)), source.answers()
+    depth, answers = max([DEPTH, *(one.cutoff or 0 for one in parsed)]), source.answers()
     texts = source.texts_of(wanted_documents(runs.values(), answers, depth))
     return answer_qrels(answers, texts, runs.values(), depth)
+
+
+def _texts(source: Dataset) -> dict[str, str] | None:
+    """query_id -> text; None where there are judgements but no queries."""
+    try:
+        return {query.query_id: query.text for query in source.queries()}
+    except DatasetError:
+        return None
 
 
 def _metadata(read: Any, path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from elastic_ir.cli.options import needs_serve, say
+from elastic_ir.cli.options import check_file, needs_serve, say
 from elastic_ir.cli.serve import BEARER_VARIABLE
 
 
@@ -34,11 +34,13 @@ def load(
     Example: elastic-ir load http://127.0.0.1:8080 --arrivals poisson:40 --queries queries.jsonl --duration 60
     """
     from elastic_ir.datasets import stream_queries
+    from elastic_ir.evaluate.files import replacing
     from elastic_ir.loadtest import LATEST_MS
     from elastic_ir.loadtest import load as run
     from elastic_ir.schedule.picture import draw
 
     needs_serve()
+    check_file(output)
     texts = [query.text for query in stream_queries(queries)]
     found = run(
         url, arrivals, texts, seconds=duration, slo_ms=slo_ms, k=hits, seed=seed, anywhere=anywhere,
@@ -50,7 +52,8 @@ def load(
     if not found.valid:
         say(f"INVALID: the generator itself was late by more than {LATEST_MS:g} ms; give it a core of its own")
     if output is not None:
-        output.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        with replacing(output) as file:
+            file.write(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     if plot is not None:
         draw({"measured": found.outcome}, f"{arrivals}, SLO {figures['slo_ms']:.0f} ms", plot)
         say(f"picture: {plot}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elastic_ir.errors import InputError
+
 if TYPE_CHECKING:
     from elastic_ir.pipeline import Pipeline
 
@@ -41,6 +43,16 @@ def needs_serve() -> None:
     missing = [name for name in ("fastapi", "hdrh", "httptools", "prometheus_client", "uvicorn") if not find_spec(name)]
     if missing:
         raise ConfigError(f"{', '.join(missing)} not installed; run pip install 'elastic-ir[serve]'")
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse, before any work, a file to be written where there is a folder; None is not written.
+
+    Raises:
+        InputError: naming it.
+    """
+    if path is not None and path.is_dir():
+        raise InputError(f"output {path} is a folder; wanted the name of a file")
 
 
 def say(text: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elastic_ir.cli.options import say
+from elastic_ir.cli.options import check_file, say
 
 if TYPE_CHECKING:
     from elastic_ir.schedule.simulate import Outcome
@@ -39,6 +40,7 @@ def simulate(
     """
     from rich.table import Table
 
+    from elastic_ir.evaluate.files import replacing
     from elastic_ir.schedule import Admission
     from elastic_ir.schedule.arrivals import arrivals as times_of
     from elastic_ir.schedule.compare import TUNING_SEED, Row, admission_of, policies
@@ -47,6 +49,7 @@ def simulate(
     from elastic_ir.schedule.simulate import simulate as run
     from elastic_ir.terminal import print_table
 
+    check_file(output)
     known = read_ladder(ladder).ladder(slo_ms)
     names = [name.strip() for name in policy.split(",")]
     tuning = times_of(arrivals, min(requests, 20_000), TUNING_SEED)
@@ -60,7 +63,7 @@ def simulate(
             times = times_of(arrivals, requests, seed)
             outcome = run(known, acting, times, admission=admission, seed=seed, slowdown=slowdown)
             found.append(Row.of(name, outcome))
-            rates.append(len(times) / max(1e-9, float(times[-1])))
+            rates.append(len(times) / (float(times[-1] - times[0]) + known.slo_s))  # the last is due an SLO later
             shown.setdefault(name, outcome)
         rows.append(Row.mean(found))
     rate = sum(rates) / len(rates)
@@ -69,15 +72,17 @@ def simulate(
     for column in ("policy", "in time", "utility", "quality", "refused", "p50 ms", "p99 ms", "p99.9 ms", "switches/s"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for row in rows:
-        shares = f"{row.attainment:.2%}", f"{row.utility:.4f}", f"{row.quality:.4f}", f"{row.refused:.2%}"
-        ms = (f"{value:.0f}" for value in (row.p50_ms, row.p99_ms, row.p999_ms))
+        quality = "-" if isnan(row.quality) else f"{row.quality:.4f}"
+        shares = f"{row.attainment:.2%}", f"{row.utility:.4f}", quality, f"{row.refused:.2%}"
+        ms = ("-" if isnan(value) else f"{value:.0f}" for value in (row.p50_ms, row.p99_ms, row.p999_ms))
         table.add_row(row.policy, *shares, *ms, f"{row.switches_per_s:.1f}")
     print_table(table)
     say(f"no schedule can have a utility above {bound:.4f} at {rate:.1f} requests a second (fluid bound)")
     if output is not None:
         figures = {"arrivals": arrivals, "requests": requests, "seeds": seeds, "slo_ms": 1000 * known.slo_s}
-        figures |= {"rate": rate, "fluid_bound": bound, "rows": [row._asdict() for row in rows]}
-        output.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        figures |= {"rate": rate, "fluid_bound": bound, "rows": [row.figures() for row in rows]}
+        with replacing(output) as file:
+            file.write(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     if plot is not None:
         draw(shown, f"{arrivals}, SLO {1000 * known.slo_s:.0f} ms", plot)
         say(f"picture: {plot}")

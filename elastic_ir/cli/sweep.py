@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from elastic_ir.cli.options import DatasetOption, IndexOption, say
+from elastic_ir.cli.options import DatasetOption, IndexOption, check_file, say
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -43,12 +43,14 @@ def sweep(
     from elastic_ir.sweep import MARGIN, MEASURE
     from elastic_ir.sweep import sweep as find
 
+    check_file(output)
     if report is not None and report.suffix not in FORMS:
         raise InputError(f"report {report} ends in {report.suffix!r}; wanted one of {', '.join(FORMS)}")
     if plot is not None and plot.suffix not in PICTURES:
         raise InputError(f"picture {plot} ends in {plot.suffix!r}; wanted one of {', '.join(PICTURES)}")
     if threads is not None:
         use_threads(threads)
+    journal = output.with_name(f"{output.name}.scored")
     with Pipeline.from_config(pipeline, dataset=dataset, index=index) as opened:
         name = dataset or opened.config.dataset
         if name is None:
@@ -59,9 +61,10 @@ def sweep(
             slo_ms=slo_ms,
             queries=queries,
             seconds=seconds,
-            journal=output.with_name(f"{output.name}.scored"),
+            journal=journal,
         )
     write_ladder(found.file, output)
+    journal.unlink(missing_ok=True)
     say(f"{len(found.file.levels)} levels for {slo_ms:.0f} ms, {found.file.threads} threads: {output}")
     for level in found.file.levels:
         low, high = level.interval or (level.quality, level.quality)

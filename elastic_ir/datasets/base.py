@@ -47,6 +47,14 @@ class Dataset(ABC):
         """
         raise DatasetError(f"dataset {self.name!r} has no queries; wanted a dataset with queries, or a file of them")
 
+    def query_ids(self) -> set[str]:
+        """Ids of all the queries there are, judged or not.
+
+        Raises:
+            DatasetError: if there are none, or one cannot be used.
+        """
+        return {query.query_id for query in self.queries()}
+
     def qrels(self) -> Qrels:
         """The judgments.
 

@@ -86,6 +86,9 @@ class BeirFolder(Dataset):
             _log.warning("%s lacks %d of the queries judged in split %s", path, len(judged) - len(kept), self._split)
         return kept
 
+    def query_ids(self) -> set[str]:
+        return {query.query_id for query in read_queries(self._find("queries.jsonl"))}
+
     def qrels(self) -> Qrels:
         splits = self._splits()
         if not splits:

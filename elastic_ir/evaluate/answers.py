@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import regex
 
 from elastic_ir.records import Qrels, Run, in_run_order
@@ -57,4 +58,7 @@ def answer_qrels(
 
 
 def _first(scores: Mapping[str, float], depth: int) -> list[str]:
-    return [doc_id for doc_id, _ in in_run_order(scores)[:depth]]
+    """Its first documents, with scores as trec_eval reads them: in single precision."""
+    with np.errstate(over="ignore"):
+        singles = np.asarray(list(scores.values()), np.float64).astype(np.float32).tolist()
+    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles, strict=True))[:depth]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -177,9 +178,13 @@ def _parameters(found: FusionMethod, method: str, given: dict[str, Any], runs: i
         how = "--optimize --qrels TRAIN chooses it" + ("" if found.learned else f", or give {missing[0]}")
         raise InputError(f"fusion method {method!r} needs {missing[0]!r}; {how}")
     for name in ("k", "sigma", "gamma", "phi"):
-        if name in given and (isinstance(given[name], bool) or not isinstance(given[name], int | float)):
+        if name in given and (type(given[name]) not in (int, float) or not math.isfinite(given[name])):
             raise InputError(f"{name} is {given[name]!r}; wanted a number")
+    if "k" in given and (given["k"] < 0 or given["k"] != int(given["k"])):
+        raise InputError(f"k is {given['k']!r}; wanted a whole number from 0 on")
     for name in ("weights", "log_odds", "map_scores", "probs"):
+        if name in given and not isinstance(given[name], list | tuple | np.ndarray):
+            raise InputError(f"{name} is {given[name]!r}; wanted a list with one for each of {runs} runs")
         if name in given and len(given[name]) != runs:
             raise InputError(f"found {len(given[name])} {name} for {runs} runs; wanted one for each")
     return given

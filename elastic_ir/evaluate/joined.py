@@ -50,7 +50,10 @@ def write_fused(
     """
     if k < 1:
         raise InputError(f"hits is {k}; wanted at least 1")
+    if judged is not None and parameters:
+        raise InputError(f"found {', '.join(parameters)} and judgements to choose by; wanted one of the two")
     runs = [read_run(path) for path in paths]
+    made_of = [{"path": str(path), "sha256": _sha256(path)} for path in paths]  # one of them may be the output
     fusion: dict[str, Any] = {"method": method, "norm": None if method == "rrf" else norm}
     if judged is not None:
         qrels, train = judged
@@ -71,7 +74,7 @@ def write_fused(
         "queries": len(fused),
         "hits": k,
         "fusion": fusion | {"parameters": dict(parameters or {}), "about": METHODS[method].about},
-        "runs": [{"path": str(path), "sha256": _sha256(path)} for path in paths],
+        "runs": made_of,
         "elastic_ir": __version__,
     }
     write_metadata(output, metadata)

@@ -101,12 +101,14 @@ def _trace(rest: str, count: int, begin: float) -> Times:
     """The trace from the share ``begin`` of its arrivals on, around and around."""
     path, _, rate = rest.rpartition(":")
     if not path or not _is_number(rate):
+        if path and not Path(rest).expanduser().is_file() and Path(path).expanduser().is_file():
+            raise InputError(f"the rate of trace {path} is {rate!r}; wanted requests a second above 0")
         path, rate = rest, ""
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"no trace at {file}; wanted a file with the seconds of one arrival on each line")
     try:
-        times = np.sort(np.array([float(line) for line in file.read_text("utf-8").split()]))
+        times = np.sort(np.array([float(line) for line in file.read_text("utf-8-sig").split()]))
     except ValueError as exc:
         raise InputError(f"trace {file}: {exc}; wanted the seconds of one arrival on each line") from exc
     if len(times) < 2 or not np.isfinite(times).all() or times[-1] <= times[0]:

@@ -46,6 +46,10 @@ class Row(NamedTuple):
         shares = outcome.attainment, outcome.utility, outcome.quality, outcome.refused
         return cls(policy, *shares, p50, p99, p999, outcome.switches_per_s)
 
+    def figures(self) -> dict[str, str | float | None]:
+        """As plain data; None where nothing was answered."""
+        return {key: None if value != value else value for key, value in self._asdict().items()}
+
     @classmethod
     def mean(cls, rows: list[Row]) -> Row:
         """The mean over runs of one policy."""

@@ -21,6 +21,7 @@ def draw(outcomes: dict[str, Outcome], title: str, path: Path) -> None:
     first = next(iter(outcomes.values()))
     ladder, slo = first.ladder, first.ladder.slo_s
     start, end = float(first.arrived[0]), float(first.arrived[-1])
+    end = max(end, start + slo)
     edges = np.linspace(start, end, BINS + 1)
     middle = (edges[:-1] + edges[1:]) / 2 - start
     figure = Figure(figsize=(5.2 * len(outcomes) + 1, 9), layout="constrained")

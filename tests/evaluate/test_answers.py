@@ -36,6 +36,11 @@ def test_tokens_must_stand_together(answer: str, text: str, wanted: bool) -> Non
     assert holds(answer, text) is wanted
 
 
+def test_what_trec_eval_puts_within_the_cutoff_is_judged() -> None:
+    run = {"q": {"a": 1.00000002, "z": 1.00000001}}  # equal in single precision, and then z is first
+    assert wanted_documents([run], ["q"], 1) == {"z"}
+
+
 def test_what_is_judged() -> None:
     assert normalised("It's 5%") == "\0it\0'\0s\0005\0%\0"
     answers = {"q1": ["cat"], "q2": ["dog"], "q3": ["fish"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from elastic_ir.cli import app
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate import read_metadata, read_run
 from elastic_ir.evaluate.fuse import METHODS, NORMS, fuse, optimize
+from elastic_ir.evaluate.joined import write_fused
 from elastic_ir.records import Ranking
 
 ONE = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"a": 5.0, "d": 1.0}, "only": {"x": 2.0, "y": 1.0}}
@@ -113,11 +115,23 @@ def test_the_tables_name_what_ranx_has() -> None:
         ("wsum", "min-max", {"weights": [1.0]}, "found 1 weights for 2 runs"),
         ("sum", "min-max", {"weights": [1.0, 2.0]}, "takes no 'weights'; it takes no parameters"),
         ("rrf", "min-max", {"k": "many"}, "k is 'many'"),
+        ("rrf", "min-max", {"k": -1}, "k is -1; wanted a whole number from 0 on"),
+        ("rrf", "min-max", {"k": float("nan")}, "k is nan; wanted a number"),
+        ("wsum", "min-max", {"weights": 0.5}, "weights is 0.5; wanted a list"),
     ],
 )
 def test_what_does_not_fit_is_refused(method: str, norm: str, parameters: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fuse([ONE, TWO], method, norm, parameters)
+
+
+def test_a_run_may_be_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.trec", tmp_path / "two.trec"
+    one.write_text("q1 Q0 a 1 2 t\n")
+    two.write_text("q1 Q0 b 1 2 t\n")
+    before = hashlib.sha256(one.read_bytes()).hexdigest()
+    made_of = write_fused([one, two], one, tag="t")["runs"]
+    assert made_of[0]["sha256"] == before != hashlib.sha256(one.read_bytes()).hexdigest()
 
 
 def test_choosing_needs_parameters_and_judged_queries() -> None:
@@ -136,6 +150,7 @@ def test_choosing_needs_parameters_and_judged_queries() -> None:
         (["--qrels", "x.tsv"], "together with --optimize"),
         (["--weights", "a,b"], "wanted e.g. --weights 0.3,0.7"),
         (["--param", "k"], "--param k=60"),
+        (["--optimize", "--qrels", "x.tsv", "--weights", "0.3,0.7"], "wanted one of the two"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], message: str) -> None:

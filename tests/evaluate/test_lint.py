@@ -146,5 +146,10 @@ def test_the_command_ends_with_1_on_errors_and_gives_json(tmp_path: Path, six_do
     found = json.loads(result.stdout)
     assert found[str(good)]["findings"] == []
     assert [finding["code"] for finding in found[str(bad)]["findings"]] == ["nan", "missing-query"]
+    queries = six_documents / "queries.jsonl"
+    queries.write_text(queries.read_text() + '{"_id": "q4", "text": "of another split"}\n')
+    good.write_text(good.read_text() + "q4 Q0 d5 1 2 t\n")
+    result = CliRunner().invoke(app, [*arguments, str(good)])
+    assert (result.exit_code, "warning: unjudged-query" in result.stdout) == (0, True)
     result = CliRunner().invoke(app, [*arguments, str(bad)])
     assert "error: nan: the score is NaN" in result.stdout

@@ -108,6 +108,10 @@ def test_a_trace_is_repeated_and_rescaled(tmp_path: Path) -> None:
     assert arrivals(f"trace:{trace}", 6, seed=1)[0] == 0.0
     assert arrivals(f"trace:{trace}", 6, seed=1).tolist() != arrivals(f"trace:{trace}", 6, seed=3).tolist()
     assert 8 / twice[-1] == pytest.approx(1.0)
+    trace.write_text("12.0\n10.0\n10.5\n14.0\n", "utf-8-sig")
+    assert arrivals(f"trace:{trace}", 4).tolist() == [0, 0.5, 2, 4]
+    with pytest.raises(InputError, match=r"the rate of trace .* is .0."):
+        arrivals(f"trace:{trace}:0", 4)
     trace.write_text("soon\n")
     with pytest.raises(InputError, match="one arrival on each line"):
         arrivals(f"trace:{trace}", 4)

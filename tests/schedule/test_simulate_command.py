@@ -57,6 +57,26 @@ def test_a_damaged_ladder_is_refused(file: Path, tmp_path: Path) -> None:
         read_ladder(file)
 
 
+def test_what_nobody_answered_is_null(file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "rows.json"
+    call = ["simulate", "--ladder", str(file), "--slo-ms", "1", "--arrivals", "poisson:20", "--requests", "50"]
+    result = CliRunner().invoke(app, [*call, "--policy", "full", "--seeds", "1", "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(output.read_text(), parse_constant=pytest.fail)["rows"]
+    assert (row["quality"], row["p99_ms"], row["utility"]) == (None, None, 0)
+    again = CliRunner().invoke(app, [*call, "--output", str(tmp_path)])
+    assert isinstance(again.exception, InputError)
+    assert "is a folder" in str(again.exception)
+
+
+def test_no_schedule_beats_the_bound_of_few_requests(file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.json"
+    call = ["simulate", "--ladder", str(file), "--arrivals", "poisson:400", "--requests", "20", "--output", str(output)]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    found = json.loads(output.read_text())
+    assert max(row["utility"] for row in found["rows"]) <= found["fluid_bound"]
+
+
 def test_thresholds_are_tuned_to_the_arrivals() -> None:
     known = ladder()
     admission = Admission(known)

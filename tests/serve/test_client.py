@@ -16,7 +16,7 @@ from elastic_ir import Client
 from elastic_ir.cli import app
 from elastic_ir.errors import BackendError, InputError, OverloadedError
 from elastic_ir.level import Level
-from elastic_ir.loadtest import Loaded, Sent, load
+from elastic_ir.loadtest import Loaded, Sent, due_times, load
 from elastic_ir.schedule import Ladder, Rung
 
 
@@ -110,9 +110,23 @@ def test_load_goes_to_this_machine_only() -> None:
 def test_a_late_generator_says_so() -> None:
     ladder = Ladder((Rung(Level("bm25"), 0.5, (0.01,)),), 0.25)
     sent = [Sent(float(row), 0.01, 0.02, "200", "bm25", False) for row in range(10)]
-    found = Loaded("poisson:1", ladder, (*sent, Sent(10.0, 0.0, 0.001, "503", None, False)))
+    found = Loaded("poisson:1", ladder, (*sent, Sent(10.0, 0.0, 0.001, "503", None, False)), 11.0)
     assert not found.valid
     figures = found.summary()
     assert figures["in_slo"] == pytest.approx(10 / 11)
     assert figures["utility"] == pytest.approx(0.5 * 10 / 11)
     assert figures["statuses"] == {"200": 10, "503": 1}
+    assert figures["rate"] == 1.0
+
+
+def test_requests_given_up_count_with_the_time_waited() -> None:
+    ladder = Ladder((Rung(Level("bm25"), 0.5, (0.01,)),), 0.25)
+    good, given_up = Sent(0.0, 0.0, 0.01, "200", "bm25", False), Sent(1.0, 0.0, 30.0, "timeout", None, False)
+    refused = Sent(0.0, 0.0, 0.001, "503", None, False)
+    latency_ms = Loaded("poisson:1", ladder, (*[good] * 9, given_up), 2.0).summary()["latency_ms"]
+    assert (latency_ms["p50"], latency_ms["p99"]) == pytest.approx((10, 30_000), rel=0.01)
+    nothing = Loaded("poisson:1", ladder, (refused,), 2.0).summary()
+    assert (nothing["latency_ms"]["p99"], nothing["quality"]) == (None, None)
+    assert json.loads(json.dumps(nothing, allow_nan=False))["goodput"] == 0
+    with pytest.raises(InputError, match="no request due within 1 s"):
+        due_times("poisson:0.0001", 1, 0)
