@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from elastic_ir.config import DenserConfig
 from elastic_ir.datasets import Dataset
 from elastic_ir.dense import ElasticDenser
-from elastic_ir.elastic.precision import Precision
+from elastic_ir.elastic.precision import Precision, resolve
 from elastic_ir.elastic.tokens import Tokens
 from elastic_ir.errors import IndexCorruptError, IndexLockedError, IndexMismatchError, IndexNotFoundError
 from elastic_ir.index import Generation, build_index, open_index
@@ -40,6 +40,11 @@ class DocumentSide:
         self.denser, self.precision = denser, precision
         self.subnet = denser.config.resolve(Subnet.parse(config.document_subnet) if config.document_subnet else None)
         self.max_length = min(config.document_tokens or denser.settings.max_length, denser.settings.max_length)
+
+    @property
+    def number_format(self) -> str:
+        """What ``precision`` means here: vectors made elsewhere may differ in the third digit."""
+        return resolve(self.denser.model.device, self.precision)
 
     @property
     def card(self) -> EncoderCard:

@@ -187,8 +187,10 @@ class Pipeline:
 
         Raises:
             ConfigError: for a load without a ladder, or a ladder of other models.
-            InputError: for a load that cannot be read.
+            InputError: for a load that cannot be read, or a batch of less than 1.
         """
+        if batch < 1:
+            raise InputError(f"batch is {batch}; wanted at least 1")
         if load is None:
             requested, waiting = self._requested(level), iter(queries)
             while chunk := list(islice(waiting, batch)):

@@ -156,6 +156,11 @@ def test_a_bad_k(pipeline: Pipeline, k: Any) -> None:
         pipeline.search("cat", k=k)
 
 
+def test_a_batch_of_none(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match="batch is 0"):
+        list(pipeline.run([Query("1", "cat")], batch=0))
+
+
 @pytest.mark.parametrize(
     "level", ["hybrid:w1.00-d9", "dense:w1.00-d9", "dense:w1.00-d4+rerank:w1.00:7@1.00", "nonsense"]
 )

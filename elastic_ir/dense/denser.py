@@ -24,6 +24,7 @@ from elastic_ir.records import EncoderCard
 from elastic_ir.subnet import Subnet
 
 Pooling = Literal["cls", "mean"]
+LEAST_LENGTH = 3
 
 
 class DenserSettings(BaseModel):
@@ -171,12 +172,16 @@ class ElasticDenser:
 
         Raises:
             SubnetError: if the model does not have this subnet.
-            InputError: if ``texts`` is not a list of strings, or ``truncate_dim`` is out of range.
+            InputError: if ``texts`` is not a list of strings, or ``truncate_dim`` or ``max_length`` is out of range.
         """
         if isinstance(texts, str):
             raise InputError("found a single string; wanted a list of texts, e.g. encode_query(['a question'])")
         if truncate_dim is not None and not 0 < truncate_dim <= self.dimension:
             raise InputError(f"truncate_dim {truncate_dim} is out of range; wanted 1..{self.dimension}")
+        if max_length is not None and max_length < LEAST_LENGTH:
+            raise InputError(f"max_length is {max_length}; wanted {LEAST_LENGTH} or more, special tokens included")
+        for odd in (text for text in texts if not isinstance(text, str)):
+            raise InputError(f"found {type(odd).__name__} among the texts; wanted strings")
         room = min(max_length or self.settings.max_length, self.settings.max_length) - 2
         sequences = [self.tokens.single(ids) for ids in self.tokens.ids([prompt + text for text in texts], room)]
         return self.encode_tokens(

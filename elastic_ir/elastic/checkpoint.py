@@ -20,7 +20,9 @@ from elastic_ir.errors import ModelError, nearest
 BUNDLED = Path(__file__).parent.parent / "models"
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _SCALE = ".scale"
-_HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "1_Pooling/config.json"]
+_ENCODING = "1_Pooling/config.json", "config_sentence_transformers.json"
+"""Where sentence-transformers keeps how texts become vectors."""
+_HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", _ENCODING[0]]
 
 Storage = Literal["float32", "int8"]
 
@@ -201,7 +203,8 @@ def _tokens(folder: Path) -> Tokens:
 
 def _fingerprint(folder: Path) -> str:
     digest = sha256()
-    for path in sorted([folder / CONFIG, *folder.glob("*.safetensors"), *folder.glob(TOKENIZER)]):
+    others = [path for name in (TOKENIZER, *_ENCODING) if (path := folder / name).is_file()]
+    for path in sorted([folder / CONFIG, *folder.glob("*.safetensors"), *others]):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

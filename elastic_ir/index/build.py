@@ -32,6 +32,8 @@ Tokenize = Callable[[list[str]], list[list[int]]]
 
 ENCODING = "encoding.tmp"
 MAX_ID_CHARACTERS = 1024
+MAX_CHARACTERS = 20_000_000
+"""Of a document's contents: what Java's JSON reader takes as one string."""
 _BAD_IN_ID = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FINISHED = re.compile(r"gen-\d{6,}")
 _UNFINISHED = re.compile(r"gen-\d{6,}\.tmp")
@@ -218,6 +220,10 @@ def _checked(documents: Iterable[Document]) -> Iterator[Document]:
             raise InputError(f"{shown} contains {bad[0]!r}; an id has no white space and no control characters")
         if rows.setdefault(doc_id, row) != row:
             raise InputError(f"{shown} is already that of row {rows[doc_id]}; ids must differ")
+        if len(document.contents) > MAX_CHARACTERS:
+            raise InputError(
+                f"{shown} has {len(document.contents):,} characters; wanted at most {MAX_CHARACTERS:,}, so cut it up"
+            )
         yield document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import tempfile
 from contextlib import closing
@@ -35,6 +36,8 @@ def archive_classes(index: Path) -> None:
             command = [java, "-Xshare:dump", "-XX:+UseSerialGC", "-cp", jar]
             options = [f"-XX:SharedClassListFile={listed}", f"-XX:SharedArchiveFile={made}"]
             subprocess.run([*command, *options], check=True, capture_output=True, timeout=TIMEOUT_S)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
             made.replace(archive)
     except (OSError, subprocess.SubprocessError, BackendError) as exc:
         logger.info("Java's classes could not be kept: %s", exc)

@@ -35,6 +35,11 @@ class DocumentEncoder(Protocol):
         """What the vectors are."""
         ...
 
+    @property
+    def number_format(self) -> str:
+        """In which it computes, e.g. ``fp32``: a build that goes on in another begins anew."""
+        ...
+
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """``[N, D]`` float32 vectors of unit length, one for each of the N texts."""
         ...
@@ -70,7 +75,8 @@ class VectorChunks:
         self.count = 0
         self._folder, self._encoder = folder, encoder
         self._chunks: list[_Chunk] = []
-        settings = json.dumps({"encoder": self.card._asdict(), "chunk_size": chunk_size}, indent=2).encode()
+        told = {"encoder": self.card._asdict(), "number_format": encoder.number_format, "chunk_size": chunk_size}
+        settings = json.dumps(told, indent=2).encode()
         if not (folder / SETTINGS).is_file() or (folder / SETTINGS).read_bytes() != settings:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()

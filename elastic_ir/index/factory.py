@@ -64,6 +64,8 @@ def make_index(factory: str, dimension: int, seed: int = 0) -> Any:
             f"FAISS makes no {dimension}-d inner-product index of factory {factory!r}; wanted e.g. 'Flat', "
             "'IVF64,Flat', 'HNSW32' or 'IVF64,PQ16' (the number after PQ must divide the dimension)"
         ) from exc
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise ConfigError(f"factory {factory!r} has no inner product in FAISS; wanted e.g. 'Flat' or 'HNSW32'")
     for part in _parts(index):
         if isinstance(part, faiss.IndexIVF):
             if part.nlist < 1:

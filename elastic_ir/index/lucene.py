@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -31,6 +32,8 @@ START_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 3600.0  # for one batch of documents, or the final merge
 PATIENCE_S = 1.0
 """Seconds from its start in which a new process stands still while searches go on."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Seconds between a start that failed and the next, while searches do not wait for one: first, and after many."""
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _WARM_UP = 8
 """Requests of before that a new process is given first."""
@@ -122,11 +125,14 @@ class LuceneIndex:
         self._process: Process | None = None
         self._closed = False
         self._started = self._starting = False
+        self._pause_s, self._not_before, self._why_not = FIRST_PAUSE_S, 0.0, ""
         self._new: Process | None = None
         self._lately: deque[dict[str, Any]] = deque(maxlen=_WARM_UP)
         self._passing, self._ahead, self._patient = threading.Lock(), 0, False
 
-    def search(self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True) -> list[LuceneResult]:
+    def search(
+        self, queries: Sequence[str], k: int, *, threads: int = 1, wait: bool = True, timeout_s: float | None = None
+    ) -> list[LuceneResult]:
         """The ``k`` best documents for each query.
 
         A query is a bag of words: no character has a meaning of its own. Scores are Anserini's: rounded
@@ -136,14 +142,16 @@ class LuceneIndex:
             queries: any text; blank ones, and those of stop words only, find nothing.
             k: hits wanted, at least 1; more than there are documents is fine.
             threads: queries searched at the same time.
-            wait: for a process that must be started anew, which takes seconds; False has it started meanwhile.
+            wait: for a process that must be started anew, which takes seconds; False has it started meanwhile, after
+                failed starts ever later.
+            timeout_s: after which an answer is given up, as a process that hangs is; None means the index's own.
 
         Raises:
             InputError: if ``k`` or ``threads`` is less than 1.
             StartingError: if the process is being started anew, and ``wait`` is False.
             IndexCorruptError: if Lucene cannot open the index.
             ConfigError: if RM3 is wanted of an index built without term vectors.
-            BackendError: if Java fails twice in a row, or after ``close()``.
+            BackendError: if Java fails twice in a row (once, where ``wait`` is False), or after ``close()``.
         """
         if k < 1:
             raise InputError(f"k is {k}; wanted at least 1")
@@ -152,7 +160,7 @@ class LuceneIndex:
         for first in range(0, len(queries), _QUERIES_PER_REQUEST):
             batch = [_clean(query) for query in queries[first : first + _QUERIES_PER_REQUEST]]
             arguments = {"queries": batch, "k": min(k, _LARGEST_K), "threads": threads}
-            found = self._ask("search", arguments, wait)
+            found = self._ask("search", arguments, wait, self.timeout_s if timeout_s is None else timeout_s)
             self._lately.append(arguments | {"queries": batch[:1]})
             results += [LuceneResult(in_run_order(map(tuple, hits)), cut) for hits, cut in found]
         return results
@@ -188,36 +196,46 @@ class LuceneIndex:
                 self._new.resume()
 
     def close(self) -> None:
-        """End the Java process; searching is over."""
+        """End the Java process, asked or not; searching is over."""
+        self._closed = True
+        for process in (self._process, self._new):
+            if process is not None:
+                process.kill()
         with self._lock:
-            self._closed = True
             self._drop()
 
-    def _ask(self, command: str, arguments: dict[str, Any], wait: bool) -> Any:
+    def _ask(self, command: str, arguments: dict[str, Any], wait: bool, timeout_s: float) -> Any:
         """Ask the process, and a second one where the first is gone."""
-        if self._starting and not wait and not self._alive:
+        if not wait and not self._alive and (self._starting or (self._started and self._new is not None)):
             raise self._not_there()
-        with self._lock:
+        if not self._lock.acquire(timeout=-1 if wait else timeout_s):
+            raise BackendError(f"Lucene index {self.folder}: its process was busy for {timeout_s:.1f} s")
+        try:
             first_failure = ""
             while True:
                 if self._closed:
                     raise BackendError(f"Lucene index {self.folder} was closed; open it again to search")
                 if self._started and not wait and not self._alive:
                     self._start_meanwhile()
+                    if first_failure:
+                        raise BackendError(f"Lucene index {self.folder}: its process failed ({first_failure})")
                     raise self._not_there()
                 try:
-                    return self._running().ask(command, arguments, self.timeout_s)
+                    return self._running().ask(command, arguments, timeout_s)
                 except RefusedError as exc:
                     raise BackendError(f"Lucene index {self.folder}: search failed ({exc})") from exc
                 except GoneError as exc:
                     self._drop()
-                    if first_failure:
+                    if first_failure and not self._closed:
                         raise BackendError(
                             f"Lucene index {self.folder}: its process failed twice ({first_failure}; {exc}); "
                             "see whether Java runs with 'elastic-ir doctor', or give it more memory or time"
                         ) from exc
                     first_failure = str(exc)
-                    logger.warning("Lucene process of %s failed (%s); starting another", self.folder, exc)
+                    if not self._closed:
+                        logger.warning("Lucene process of %s failed (%s); starting another", self.folder, exc)
+        finally:
+            self._lock.release()
 
     @property
     def _alive(self) -> bool:
@@ -225,6 +243,9 @@ class LuceneIndex:
         return process is not None and process.alive
 
     def _start_meanwhile(self) -> None:
+        if (left := self._not_before - time.monotonic()) > 0:
+            why = f"its process could not be started ({self._why_not}); next try in {left:.1f} s"
+            raise BackendError(f"Lucene index {self.folder}: {why}")
         self._starting = True
         threading.Thread(target=self._start, name="elastic-ir-lucene", daemon=True).start()
 
@@ -233,8 +254,12 @@ class LuceneIndex:
             try:
                 if not self._closed:
                     self._running()
+                self._pause_s = FIRST_PAUSE_S
             except Exception as exc:
-                logger.warning("Lucene process of %s could not be started: %s", self.folder, exc)
+                self._why_not, self._not_before = str(exc), time.monotonic() + self._pause_s
+                self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+                if not self._closed:
+                    logger.warning("Lucene process of %s could not be started: %s", self.folder, exc)
             finally:
                 self._starting = False
 
@@ -267,7 +292,7 @@ class LuceneIndex:
         yield QUICK_COMPILER
         yield from self.java_options
         if not self.java_options and (archive := class_archive()).is_file():
-            yield f"-XX:SharedArchiveFile={archive}"
+            yield from (f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces")  # a damaged one is not used
 
     def _opened(self, process: Process) -> Process:
         """``process`` with the index open."""

@@ -54,6 +54,10 @@ class Process:
         """Whether it still runs."""
         return self.close.alive and self._popen.poll() is None
 
+    def kill(self) -> None:
+        """End it from another thread than the one that asks, which is told that it is gone."""
+        self._popen.kill()
+
     def pause(self) -> None:
         """Stand still, where the system can do that."""
         if hasattr(signal, "SIGSTOP"):

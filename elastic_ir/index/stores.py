@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_ir.errors import IndexCorruptError, InputError
+from elastic_ir.errors import BackendError, IndexCorruptError, InputError
 from elastic_ir.index.durable import NewFile
 from elastic_ir.index.manifest import DOC_IDS, DOCUMENT_OFFSETS, DOCUMENTS, TOKEN_OFFSETS, TOKENS
 from elastic_ir.index.npy import NpyWriter, read_npy
@@ -42,11 +42,14 @@ class DocumentStore:
         Raises:
             InputError: if there is none.
             IndexCorruptError: if its line is damaged (only where the index was opened unverified).
+            BackendError: after ``close()``.
         """
         start, end = _span(self._offsets, self._rows, doc_id)
         try:
             document = Document(**json.loads(self._lines[start:end]))
         except (ValueError, TypeError) as exc:
+            if self._lines.closed:
+                raise BackendError(f"the index at {self._path.parent} was closed; open it again") from exc
             raise IndexCorruptError(f"{self._path}: the line of {doc_id!r} is damaged; build the index again") from exc
         if document.doc_id != doc_id:
             raise IndexCorruptError(

@@ -75,9 +75,10 @@ def plan(layers: float, candidates: int, cascade: Sequence[Subnet], *, carried: 
 
 
 def _affordable(candidates: int, counts: list[float], costs: list[float], prices: list[float]) -> int:
-    """The last step that could take all candidates for what is spent up to it; 0 for none but the first."""
-    spent = [*accumulate(count * price for count, price in zip(counts, prices, strict=True))]
-    return max(step for step, cost in enumerate(costs) if not step or candidates * cost <= spent[step] + _SLACK)
+    """The first step that could take all candidates for what is spent up to it; 0 for none but the first."""
+    spent = accumulate(count * price for count, price in zip(counts, prices, strict=True))
+    steps = enumerate(zip(costs, spent, strict=True))
+    return next((step for step, (cost, so_far) in steps if step and candidates * cost <= so_far + _SLACK), 0)
 
 
 def _counts(layers: float, candidates: int, costs: list[float], prices: list[float], *, to_all: bool) -> list[float]:

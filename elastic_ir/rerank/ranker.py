@@ -133,14 +133,20 @@ class ElasticRanker:
             ``[N]`` float32, distinct; descending is the final order: candidates that went further stay above.
 
         Raises:
-            SubnetError: if there is no exit at this depth. InputError: for a bad budget.
+            SubnetError: if there is no exit at this depth. InputError: for a bad budget, or documents that are no list.
+            ModelError: if a score is not finite.
         """
+        if isinstance(documents, str):
+            raise InputError("found a single string; wanted a list of documents, e.g. score('a question', ['a text'])")
         subnet = self.config.resolve(subnet)
         steps: Plan = (Step(len(documents), subnet),)
         if budget is not None:
             steps = self.plan(budget, len(documents), subnet)
         candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
-        return self.score_candidates(query, candidates, steps, precision=precision).final()
+        scored = self.score_candidates(query, candidates, steps, precision=precision)
+        if not scored.finite:
+            raise ModelError(f"ranker {self.name} gives a score that is not finite; its weights are damaged")
+        return scored.final()
 
     def plan(self, budget: float, candidates: int, subnet: Subnet | None = None) -> Plan:
         """The plan for ``candidates`` that ends at ``subnet`` (None: the full model).

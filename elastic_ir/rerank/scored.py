@@ -23,6 +23,11 @@ class Scored(NamedTuple):
     steps: NDArray[np.int32]
     stopped: bool = False
 
+    @property
+    def finite(self) -> bool:
+        """Whether every score that was made is a number."""
+        return bool(np.isfinite(self.scores[self.steps > 0]).all())
+
     def order(self) -> NDArray[np.int64]:
         """Rows, best first: later steps above; within one by score; unscored ones last, in the order given."""
         rows = np.arange(len(self.scores))

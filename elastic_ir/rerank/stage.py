@@ -89,7 +89,7 @@ class Rerank(Stage):
 def _reordered(ranking: Ranking, scored: Scored, plan: Plan) -> Ranking:
     """``ranking`` with its first hits in the order of ``scored``."""
     head, tail = ranking.hits[: len(scored.scores)], ranking.hits[len(scored.scores) :]
-    if not np.isfinite(scored.scores[scored.steps > 0]).all():
+    if not scored.finite:
         return _degraded(ranking, "ranker_down", "a score is not finite")
     if not (scored.steps > 0).any():
         return _degraded(ranking, "deadline", f"none of {len(head)} candidates scored")

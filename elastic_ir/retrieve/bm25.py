@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.records import Degradation, Ranking
+from elastic_ir.retrieve.breaker import patience
 from elastic_ir.retrieve.queries import Found, answer, check_candidates, wanted
 from elastic_ir.stage import SearchContext, Stage
 
@@ -13,7 +15,8 @@ from elastic_ir.stage import SearchContext, Stage
 class BM25Retriever(Stage):
     """The best documents under BM25. Queries that had to be cut are noted as degraded.
 
-    A search with a deadline does not wait for a Lucene process that died to be started anew.
+    A search with a deadline does not wait for a Lucene process that died to be started anew, nor long for one that
+    hangs.
 
     Args:
         lucene: the index; closed with this stage.
@@ -30,12 +33,13 @@ class BM25Retriever(Stage):
         self.lucene, self.candidates, self.threads = lucene, check_candidates(candidates), threads
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
-        k, wait = wanted(context, self.candidates), context.deadline is None
-        return answer(rankings, lambda queries: self._search([query.text for query in queries], k, wait))
+        k, deadline = wanted(context, self.candidates), context.deadline
+        timeout_s = None if deadline is None else patience(deadline - time.monotonic())
+        return answer(rankings, lambda queries: self._search([query.text for query in queries], k, timeout_s))
 
-    def _search(self, queries: list[str], k: int, wait: bool) -> list[Found]:
+    def _search(self, queries: list[str], k: int, timeout_s: float | None) -> list[Found]:
         cut = Degradation("query_cut", self.name, "too many different terms; only the rarest were searched for")
-        results = self.lucene.search(queries, k, threads=self.threads, wait=wait)
+        results = self.lucene.search(queries, k, threads=self.threads, wait=timeout_s is None, timeout_s=timeout_s)
         return [Found(result.hits, (cut,) if result.cut else ()) for result in results]
 
     def close(self) -> None:

@@ -16,6 +16,11 @@ TOO_SLOW, SLOW_S = 2.0, 1.0
 """Times the time that was left, and seconds: an answer that takes longer than both counts as a failure."""
 
 
+def patience(left: float) -> float:
+    """Seconds after which an answer is too late to wait for, where ``left`` are left."""
+    return max(SLOW_S, TOO_SLOW * left)
+
+
 class Breaker(Stage):
     """``stage``, refused at once while it is believed to be down.
 
@@ -46,13 +51,17 @@ class Breaker(Stage):
                 self._closed_again = started + self._pause  # others wait for this one's outcome
         try:
             found = self.stage(rankings, context)
-        except (InputError, StartingError):
+        except InputError:
+            raise
+        except StartingError:
+            with self._lock:
+                self._closed_again = min(self._closed_again, started)  # this was no try
             raise
         except Exception:
             self._failed()
             raise
         left = float("inf") if context.deadline is None else context.deadline - started
-        if self._clock() - started > max(SLOW_S, TOO_SLOW * left):
+        if self._clock() - started > patience(left):
             self._failed()
         else:
             self._failures, self._pause = 0, FIRST_S

@@ -67,6 +67,10 @@ def test_save_and_load_give_the_same_vectors(denser: ElasticDenser, tmp_path: Pa
 
 
 def test_wrong_input(denser: ElasticDenser, cross_encoder_folder: Path) -> None:
+    with pytest.raises(InputError, match="max_length is 1; wanted 3 or more"):
+        denser.encode(["a text"], max_length=1)
+    with pytest.raises(InputError, match="found NoneType among the texts"):
+        denser.encode(["a text", None])  # type: ignore[list-item]
     with pytest.raises(InputError, match="single string"):
         denser.encode_query("dog")
     with pytest.raises(SubnetError):

@@ -17,6 +17,8 @@ DIMENSION = 16
 class HashEncoder:
     """Vectors drawn from a hash of the text: equal texts get equal vectors, different ones are unrelated."""
 
+    number_format = "fp32"
+
     def __init__(self, subnet: str = "w1.00-d2", delay_s: float = 0.0, **card: str | int) -> None:
         own = EncoderCard("hash", "f" * 64, "hash-space", subnet, DIMENSION, "cls", "", "", 64)
         self.card = own._replace(**card)

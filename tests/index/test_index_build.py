@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from index_helpers import HashEncoder, collection, hashes, tokenize
 
-from elastic_ir.errors import ConfigError, IndexLockedError, IndexNotFoundError, InputError
+from elastic_ir.errors import BackendError, ConfigError, IndexLockedError, IndexNotFoundError, InputError
 from elastic_ir.index import build_index, open_index
 from elastic_ir.index.durable import writer_lock
 from elastic_ir.records import Document
@@ -127,12 +127,28 @@ def test_wrong_dtype_or_shape_is_refused(tmp_path: Path, cast: type) -> None:
         build_index(collection(5), tmp_path, encoder=wide, lucene=False)
 
 
+def test_what_java_could_not_read_is_refused_before_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elastic_ir.index.build.MAX_CHARACTERS", 50)
+    documents, encoder = [*collection(2), Document("long", "x" * 51)], HashEncoder()
+    with pytest.raises(InputError, match="row 3: doc_id 'long' has 51 characters; wanted at most 50"):
+        build_index(documents, tmp_path, encoder=encoder, lucene=False)
+    assert encoder.texts_seen == 0
+
+
+def test_a_document_of_a_closed_index(tmp_path: Path) -> None:
+    generation = build_index(collection(2), tmp_path, encoder=HashEncoder(), lucene=False)
+    documents = generation.documents
+    generation.close()
+    with pytest.raises(BackendError, match="was closed; open it again"):
+        documents.text("d1")
+
+
 def test_token_lists_must_match(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 lists for the 5 documents"):
         build_index(collection(5), tmp_path, tokenize=lambda _: [[1]], lucene=False)
 
 
-@pytest.mark.parametrize("factory", ["nonsense", "", "PQ5", "IVF0,Flat", "IDMap,Flat", "LSH", "NSG16"])
+@pytest.mark.parametrize("factory", ["nonsense", "", "PQ5", "IVF0,Flat", "IDMap,Flat", "LSH", "NSG16", "HNSW8_PQ4"])
 def test_unknown_factory_is_refused_before_encoding(tmp_path: Path, factory: str) -> None:
     encoder = HashEncoder()
     with pytest.raises(ConfigError, match=repr(factory)):
@@ -140,9 +156,7 @@ def test_unknown_factory_is_refused_before_encoding(tmp_path: Path, factory: str
     assert encoder.texts_seen == 0
 
 
-@pytest.mark.parametrize(
-    ("factory", "needed"), [("PQ4", 256), ("OPQ4,PQ4x4", 256), ("IVF99,PQ4x4", 99), ("HNSW8_PQ4", 256)]
-)
+@pytest.mark.parametrize(("factory", "needed"), [("PQ4", 256), ("OPQ4,PQ4x4", 256), ("IVF99,PQ4x4", 99)])
 def test_training_needs_are_known_beforehand(tmp_path: Path, factory: str, needed: int) -> None:
     with pytest.raises(ConfigError, match=f"needs at least {needed} documents"):
         build_index(collection(98), tmp_path, encoder=HashEncoder(), factory=factory, lucene=False)

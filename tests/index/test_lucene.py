@@ -27,7 +27,7 @@ from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.java import anserini_jar, class_archive, java_home
 from elastic_ir.index.lucene import LuceneIndex, build_lucene
 from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS
-from elastic_ir.index.lucene_process import Process
+from elastic_ir.index.lucene_process import GoneError, Process
 from elastic_ir.records import in_run_order
 from elastic_ir.retrieve import BM25Retriever
 
@@ -209,6 +209,67 @@ def test_who_does_not_wait_is_told_while_another_process_starts(folder):
         assert time.monotonic() - began < 0.5
         assert doc_ids(index, "dog") == ["dog"]  # this one waits
         assert [doc_id for doc_id, _ in index.search(["dog"], 1, wait=False)[0].hits] == ["dog"]
+
+
+def test_who_has_a_deadline_does_not_wait_for_a_process_that_hangs(folder):
+    with closing(LuceneIndex(folder)) as index:
+        index.search(["dog"], 1)
+        hung = pid_of(index)
+        os.kill(hung, signal.SIGSTOP)
+        waiting = threading.Thread(target=index.search, args=(["dog"], 1), daemon=True)
+        waiting.start()
+        began = time.monotonic()
+        with pytest.raises(BackendError, match=r"busy for 0\.5 s"):
+            index.search(["dog"], 1, wait=False, timeout_s=0.5)
+        assert time.monotonic() - began < 5
+        os.kill(hung, signal.SIGCONT)
+        waiting.join()
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises(BackendError, match=r"its process failed .no answer within 0\.5 s"):
+            index.search(["dog"], 1, wait=False, timeout_s=0.5)
+        assert doc_ids(index, "dog") == ["dog"]
+
+
+def test_closing_does_not_wait_for_a_process_that_hangs(folder):
+    index, told = LuceneIndex(folder), []
+    index.search(["dog"], 1)
+    os.kill(pid_of(index), signal.SIGSTOP)
+
+    def ask():
+        with pytest.raises(BackendError) as found:
+            index.search(["dog"], 1)
+        told.append(str(found.value))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    index.close()
+    asking.join()
+    assert time.monotonic() - began < 5
+    assert "was closed" in told[0]
+
+
+def test_starts_that_fail_are_tried_ever_later(folder, monkeypatch):
+    starts = []
+    with closing(LuceneIndex(folder)) as index:
+        index.search(["dog"], 1)
+        os.kill(pid_of(index), signal.SIGKILL)
+        index._process._popen.wait()
+
+        def fails(*_):
+            starts.append(time.monotonic())
+            raise GoneError("no memory")
+
+        monkeypatch.setattr("elastic_ir.index.lucene.Process", fails)
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            with pytest.raises((StartingError, BackendError)):
+                index.search(["dog"], 1, wait=False)
+            time.sleep(0.01)
+        with pytest.raises(BackendError, match=r"could not be started .no memory.; next try in 0\.\d s"):
+            index.search(["dog"], 1, wait=False)
+    assert len(starts) == 2
 
 
 def test_a_new_process_has_searched_before_it_is_asked(folder, monkeypatch):

@@ -59,6 +59,12 @@ def test_more_budget_never_drops_a_candidate(
         assert reached[0] <= reached[1]
 
 
+def test_where_steps_are_left_out_the_last_one_takes_no_fewer() -> None:
+    cascade = [Subnet(0.25, 2), Subnet(0.5, 2), Subnet(0.5, 6), Subnet(1.0, 12)]
+    ends = [plan(layers, 100, cascade)[-1].candidates for layers in range(500, 601)]
+    assert ends == sorted(ends)
+
+
 @given(st.integers(1, 300), CASCADE, CARRIED)
 def test_a_full_budget_takes_all_to_the_end(candidates: int, cascade: list[Subnet], carried: bool) -> None:
     assert plan(layers_of(1.0, candidates, cascade), candidates, cascade, carried=carried) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,13 @@ def test_save_and_load(ranker: ElasticRanker, tmp_path: Path) -> None:
     assert np.array_equal(again.score(QUERY, DOCUMENTS), ranker.score(QUERY, DOCUMENTS))
 
 
+def test_a_score_that_is_not_finite_is_no_score(ranker: ElasticRanker) -> None:
+    damaged = copy.deepcopy(ranker)
+    damaged.model.heads["4"].score.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        damaged.score(QUERY, DOCUMENTS)
+
+
 def test_wrong_input(ranker: ElasticRanker, bert_folder: Path) -> None:
     with pytest.raises(SubnetError, match="exits after 1, 2, 4"):
         ranker.score(QUERY, DOCUMENTS, Subnet(1.0, 3))
@@ -182,6 +190,8 @@ def test_wrong_input(ranker: ElasticRanker, bert_folder: Path) -> None:
         ranker.score(QUERY, DOCUMENTS, budget=2.0)
     with pytest.raises(InputError, match="empty"):
         ranker.score("  ", DOCUMENTS)
+    with pytest.raises(InputError, match="single string"):
+        ranker.score(QUERY, "the cat")
     with pytest.raises(ModelError, match="score head"):
         ElasticRanker.from_pretrained(bert_folder)
     assert ranker.score(QUERY, []).shape == (0,)

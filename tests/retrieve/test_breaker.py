@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from elastic_ir.errors import BackendError, InputError
+from elastic_ir.errors import BackendError, InputError, StartingError
 from elastic_ir.records import Query, Ranking
 from elastic_ir.retrieve import Breaker
 from elastic_ir.stage import SearchContext, Stage
@@ -60,6 +60,20 @@ def test_after_five_failures_it_is_left_alone_ever_longer_until_it_answers() -> 
     with pytest.raises(RuntimeError):
         breaker(ASKED, SearchContext())
     assert not breaker.open
+
+
+def test_what_is_being_started_is_asked_again_soon() -> None:
+    moody, clock = Moody(), Clock()
+    breaker = Breaker(moody, clock)
+    moody.error = RuntimeError("gone")
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            breaker(ASKED, SearchContext())
+    clock.now, moody.error = 1.5, StartingError("soon")
+    with pytest.raises(StartingError):
+        breaker(ASKED, SearchContext())
+    moody.error = None
+    assert breaker(ASKED, SearchContext()) == ASKED
 
 
 def test_the_callers_mistakes_do_not_count() -> None:

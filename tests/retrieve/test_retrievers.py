@@ -20,7 +20,7 @@ class CountingLucene:
     def __init__(self):
         self.asked, self.closed = [], False
 
-    def search(self, queries, k, *, threads=1, wait=True):
+    def search(self, queries, k, *, threads=1, wait=True, timeout_s=None):
         self.asked.append((list(queries), k, threads))
         return [LuceneResult(self._hits(query)[:k], len(query.split()) > 3) for query in queries]
 
