@@ -23,7 +23,7 @@ from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.rerank.plan import Plan, Step, candidate_layers, check_budget, plan
 from elastic_ir.rerank.scored import Scored
-from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks
+from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks, groups
 from elastic_ir.subnet import Subnet
 
 
@@ -47,6 +47,8 @@ class RankerSettings(BaseModel):
 
 
 POLL_S = 0.01
+STATES_TOKENS = 100_000
+"""Tokens of candidates whose states may be kept at a time, of several lists together: 150 MB at a width of 384."""
 
 
 def _go_on() -> bool:
@@ -222,11 +224,26 @@ class ElasticRanker:
             turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
         works = [Work(asked, self._query(asked.query)) for asked in lists]
-        for number in range(max((len(asked.steps) for asked in lists), default=0)):
+        most = STATES_TOKENS if self.config.depth_rule == "prefix" else None
+        for group in groups(works, most):
+            if not self._score(group, precision, batch_tokens, stop, turn):
+                break
+        return [work.result() for work in works]
+
+    def _score(
+        self,
+        works: Sequence[Work],
+        precision: Precision,
+        batch_tokens: int,
+        stop: Callable[[], bool],
+        turn: Lock | None,
+    ) -> bool:
+        """Take ``works`` through their plans; False where ``stop`` ended it."""
+        for number in range(max((len(work.asked.steps) for work in works), default=0)):
             for run, candidates in self._runs(works, number).items():
                 for chunk in chunks(candidates, batch_tokens):
                     if not _take(turn, stop):
-                        return [work.result() for work in works]
+                        return False
                     try:
                         pairs = [
                             p for work, row in chunk for p in work.carried.pop(row, None) or self._pairs(work, row)
@@ -239,7 +256,7 @@ class ElasticRanker:
                         pair.work.note(pair, score, number + 1)
             for work in works:
                 work.narrow(number + 1)
-        return [work.result() for work in works]
+        return True
 
     def _query(self, text: str) -> list[int]:
         if not text.strip():

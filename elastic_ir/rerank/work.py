@@ -81,6 +81,21 @@ class Run(NamedTuple):
     keep: bool
 
 
+def groups(works: Sequence[Work], most: int | None) -> Iterator[list[Work]]:
+    """``works`` in their order, in groups whose first steps have about ``most`` tokens (None: all together)."""
+    group: list[Work] = []
+    used = 0
+    for work in works:
+        size = sum(len(work.asked.documents[row]) + len(work.query) + 3 for row in work.rows)
+        if most is not None and group and used + size > most:
+            yield group
+            group, used = [], 0
+        group.append(work)
+        used += size
+    if group:
+        yield group
+
+
 Candidate = tuple[Work, int]
 
 

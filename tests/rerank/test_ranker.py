@@ -140,8 +140,11 @@ def test_stopping_returns_the_best_order_so_far(ranker: ElasticRanker) -> None:
     assert sorted(scored.order()) == list(range(8))
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 24, 4096])
-def test_lists_scored_together_score_as_alone(ranker: ElasticRanker, batch_tokens: int) -> None:
+@pytest.mark.parametrize(("batch_tokens", "states_tokens"), [(1, 1), (24, 100), (4096, 10**6)])
+def test_lists_scored_together_score_as_alone(
+    ranker: ElasticRanker, batch_tokens: int, states_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elastic_ir.rerank.ranker.STATES_TOKENS", states_tokens)
     ids = ranker.tokens.ids(DOCUMENTS, 30)
     lists = [
         CandidateList(QUERY, ids, ranker.plan(0.5, len(ids))),
