@@ -150,7 +150,7 @@ class Maker:
         return Recipe(
             kind="classifier", name=f"{self.name}-{run}", output=str(self.folder / run), examples=(source,),
             labels=self.task.labels, batch=BATCH, max_tokens=MAX_TOKENS, seed=self.seed, average=0.99,
-            save_every=200, **settings,
+            save_every=50, **settings,
         )  # fmt: skip
 
     def _steps(self, epochs: float) -> int:
