@@ -292,7 +292,8 @@ class LuceneIndex:
         yield QUICK_COMPILER
         yield from self.java_options
         if not self.java_options and (archive := class_archive()).is_file():
-            yield from (f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces")  # a damaged one is not used
+            yield f"-XX:SharedArchiveFile={archive}"
+            yield from ("-XX:+IgnoreUnrecognizedVMOptions", "-XX:+VerifySharedSpaces")  # a damaged one is not used
 
     def _opened(self, process: Process) -> Process:
         """``process`` with the index open."""

@@ -337,6 +337,11 @@ def test_classes_are_kept_once_and_used(folder, tmp_path, monkeypatch):
         assert doc_ids(index, "dog") == ["dog"]
         mapped = Path(f"/proc/{pid_of(index)}/maps")
         assert not mapped.is_file() or archive.name in mapped.read_text()
+    with archive.open("r+b") as file:  # as after a power cut
+        file.seek(archive.stat().st_size // 2)
+        file.write(bytes(archive.stat().st_size // 2))
+    with closing(LuceneIndex(folder)) as index:
+        assert doc_ids(index, "dog") == ["dog"]
 
 
 def test_classes_that_cannot_be_kept_are_no_error(folder, tmp_path, monkeypatch):
