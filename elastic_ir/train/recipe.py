@@ -97,14 +97,16 @@ class Sampling(_Settings):
     """Which subnets learn in a step.
 
     Attributes:
-        strategy: ``fixed`` takes ``subnets`` in every step; ``all`` likewise but over the whole grid of
-            ``widths`` x ``depths``; ``sandwich`` the largest, the smallest and ``random`` others of the grid.
+        strategy: ``fixed`` takes ``subnets`` in every step, which measured best (``benchmarks/optimisers.py``); ``all``
+            likewise but over the whole grid of ``widths`` x ``depths``; ``sandwich`` the largest, the smallest and
+            ``random`` others of the grid.
+        subnets: of ``fixed``; none means half of the layers at full and half width, a sixth at full and quarter width.
         full_every: the full subnet learns in every n-th step only; 0: never.
         taught_by: whose hidden states a smaller denser takes where the teacher does not run: those of the ``full``
             student, or of the ``nearest`` larger one of the same step.
     """
 
-    strategy: Literal["fixed", "sandwich", "all"] = "sandwich"
+    strategy: Literal["fixed", "sandwich", "all"] = "fixed"
     subnets: tuple[SubnetName, ...] = ()
     widths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     depths: tuple[int, ...] = ()

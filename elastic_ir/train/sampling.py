@@ -24,10 +24,17 @@ def subnets(sampling: Sampling, config: ElasticConfig) -> list[Subnet]:
     depths = sampling.depths or config.exits or tuple(range(1, config.num_layers + 1))
     grid = [config.resolve(Subnet(width, depth)) for width in sampling.widths for depth in depths]
     if sampling.strategy == "fixed":
-        grid = [config.resolve(Subnet.parse(name)) for name in sampling.subnets]
+        grid = [config.resolve(Subnet.parse(name)) for name in sampling.subnets] or usual(config)
     if not grid:
-        raise ConfigError("sampling names no subnet; wanted `subnets:` for fixed, or `widths:` and `depths:`")
+        raise ConfigError("sampling names no subnet; wanted `widths:` of at least one")
     return sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))
+
+
+def usual(config: ElasticConfig) -> list[Subnet]:
+    """Half of the layers at full and half width, a sixth at full and quarter width; the nearest exits of a ranker."""
+    depths = config.exits or tuple(range(1, config.num_layers + 1))
+    half, sixth = (min(depths, key=lambda depth: abs(depth - config.num_layers / share)) for share in (2, 6))
+    return [Subnet(1.0, half), Subnet(0.5, half), Subnet(1.0, sixth), Subnet(0.25, sixth)]
 
 
 def nearest_larger(subnet: Subnet, done: Iterable[Subnet], config: ElasticConfig) -> Subnet | None:

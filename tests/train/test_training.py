@@ -441,7 +441,9 @@ def test_the_nearest_larger_subnet_teaches(bert_folder: Path, texts: Path, tmp_p
 
 def test_strategies(bert_folder: Path) -> None:
     config = load_checkpoint(bert_folder).config
-    sandwich = strategy(Sampling(widths=(1.0, 0.5, 0.25), depths=(2, 4), random=2, full_every=2), config, 0)
+    sandwich = strategy(
+        Sampling(strategy="sandwich", widths=(1.0, 0.5, 0.25), depths=(2, 4), random=2, full_every=2), config, 0
+    )
     for step in range(20):
         chosen = sandwich(step)
         assert (config.full in chosen) == (step % 2 == 0)
@@ -450,6 +452,10 @@ def test_strategies(bert_folder: Path) -> None:
         assert chosen == sandwich(step)
     fixed = strategy(Sampling(strategy="fixed", subnets=("w0.50-d2",)), config, 0)
     assert fixed(1) == [config.full, Subnet(0.5, 2)]
+    usual = strategy(Sampling(), config, 0)(0)
+    assert usual == [config.full, Subnet(1.0, 2), Subnet(0.5, 2), Subnet(1.0, 1), Subnet(0.25, 1)]
+    of_exits = strategy(Sampling(), config.model_copy(update={"exits": (2, 4)}), 0)(0)
+    assert of_exits == [config.full, Subnet(1.0, 2), Subnet(0.5, 2), Subnet(0.25, 2)]
 
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:
