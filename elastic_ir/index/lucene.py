@@ -37,6 +37,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _WARM_UP = 8
 """Requests of before that a new process is given first."""
+_FIRST_SEARCH: dict[str, Any] = {"queries": ["warm up"], "k": 1, "threads": 1}
+"""What it is given where there are none: nobody with a deadline should wait for Java's first search."""
 _LARGEST_K = 2**31 - 1
 _QUERIES_PER_REQUEST = 32
 _DOCUMENTS_PER_REQUEST = 1000
@@ -316,7 +318,7 @@ class LuceneIndex:
         """``process`` after the latest searches: Java's first ones take a hundred times as long as the others."""
         lately = list(self._lately)
         self._lately.clear()  # what ends a process must not end the next one too
-        for arguments in lately:
+        for arguments in lately or [_FIRST_SEARCH]:
             with suppress(RefusedError):
                 process.ask("search", arguments, self.timeout_s)
         self._lately.extend(lately)

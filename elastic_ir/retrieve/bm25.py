@@ -11,6 +11,9 @@ from elastic_ir.retrieve.breaker import patience
 from elastic_ir.retrieve.queries import Found, answer, check_candidates, wanted
 from elastic_ir.stage import SearchContext, Stage
 
+HANGS_S = 3.0
+"""Seconds without an answer from which a search with a deadline takes the process for one that hangs."""
+
 
 class BM25Retriever(Stage):
     """The best documents under BM25. Queries that had to be cut are noted as degraded.
@@ -34,7 +37,7 @@ class BM25Retriever(Stage):
 
     def __call__(self, rankings: Sequence[Ranking], context: SearchContext) -> list[Ranking]:
         k, deadline = wanted(context, self.candidates), context.deadline
-        timeout_s = None if deadline is None else patience(deadline - time.monotonic())
+        timeout_s = None if deadline is None else max(HANGS_S, patience(deadline - time.monotonic()))
         return answer(rankings, lambda queries: self._search([query.text for query in queries], k, timeout_s))
 
     def _search(self, queries: list[str], k: int, timeout_s: float | None) -> list[Found]:
