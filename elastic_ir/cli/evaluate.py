@@ -84,7 +84,7 @@ def evaluate(
     from elastic_ir.evaluate.answers import ANSWER_MEASURES
     from elastic_ir.evaluate.datasets import PLACEHOLDER, label_of, runs_of
     from elastic_ir.evaluate.files import replacing
-    from elastic_ir.evaluate.report import FORMS
+    from elastic_ir.evaluate.report import check_report
     from elastic_ir.terminal import show_evaluations
 
     if answers and qrels is not None:
@@ -96,8 +96,8 @@ def evaluate(
     forms = {".json": Evaluations.to_json, ".tex": Evaluations.to_latex, ".md": Evaluations.to_markdown}
     if output is not None and output.suffix not in forms:
         raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
-    if report is not None and report.suffix not in FORMS:
-        raise InputError(f"report {report} ends in {report.suffix!r}; wanted one of {', '.join(FORMS)}")
+    if report is not None:
+        check_report(report)
     sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
     labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
     default = ANSWER_MEASURES if answers else MEASURES

@@ -36,7 +36,7 @@ def sweep(
     from elastic_ir.evaluate import write_report
     from elastic_ir.evaluate.datasets import label_of
     from elastic_ir.evaluate.picture import draw_trade_off
-    from elastic_ir.evaluate.report import FORMS
+    from elastic_ir.evaluate.report import check_report
     from elastic_ir.pipeline import Pipeline
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule.ladderfile import write_ladder
@@ -44,8 +44,8 @@ def sweep(
     from elastic_ir.sweep import sweep as find
 
     check_file(output)
-    if report is not None and report.suffix not in FORMS:
-        raise InputError(f"report {report} ends in {report.suffix!r}; wanted one of {', '.join(FORMS)}")
+    if report is not None:
+        check_report(report)
     if plot is not None and plot.suffix not in PICTURES:
         raise InputError(f"picture {plot} ends in {plot.suffix!r}; wanted one of {', '.join(PICTURES)}")
     if threads is not None:

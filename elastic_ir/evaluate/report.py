@@ -29,10 +29,19 @@ def write_report(sections: Sequence[Section], path: Path, title: str = "Evaluati
     """
     if not sections:
         raise InputError("nothing to report: no section was given; wanted one for each dataset")
-    if path.suffix not in FORMS:
-        raise InputError(f"report {path} ends in {path.suffix!r}; wanted one of {', '.join(FORMS)}")
+    check_report(path)
     with replacing(path) as file:
         file.write(FORMS[path.suffix](sections, title).encode(errors="replace").decode())  # lone surrogates: "?"
+
+
+def check_report(path: Path) -> None:
+    """Refuse, before any work, a report whose ending is of no known form.
+
+    Raises:
+        InputError: naming those there are.
+    """
+    if path.suffix not in FORMS:
+        raise InputError(f"report {path} ends in {path.suffix!r}; wanted one of {', '.join(FORMS)}")
 
 
 def to_html(sections: Sequence[Section], title: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from elastic_ir.rerank.plan import Plan
 from elastic_ir.rerank.scored import Scored
 from elastic_ir.subnet import Subnet
+
+Item = TypeVar("Item")
 
 
 class CandidateList(NamedTuple):
@@ -48,6 +51,10 @@ class Work:
         self.carried: dict[int, list[Pair]] = {}
         self.narrow(0)
 
+    def tokens(self, row: int) -> int:
+        """Of the pair of the query and the document of ``row``, special tokens included."""
+        return len(self.asked.documents[row]) + len(self.query) + 3
+
     def note(self, pair: Pair, score: np.float32, step: int) -> None:
         """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
         row, scored, prior = pair.row, self.scored, self.asked.prior
@@ -83,17 +90,7 @@ class Run(NamedTuple):
 
 def groups(works: Sequence[Work], most: int | None) -> Iterator[list[Work]]:
     """``works`` in their order, in groups whose first steps have about ``most`` tokens (None: all together)."""
-    group: list[Work] = []
-    used = 0
-    for work in works:
-        size = sum(len(work.asked.documents[row]) + len(work.query) + 3 for row in work.rows)
-        if most is not None and group and used + size > most:
-            yield group
-            group, used = [], 0
-        group.append(work)
-        used += size
-    if group:
-        yield group
+    return _packed(works, lambda work: sum(map(work.tokens, work.rows)), math.inf if most is None else most)
 
 
 Candidate = tuple[Work, int]
@@ -101,14 +98,19 @@ Candidate = tuple[Work, int]
 
 def chunks(candidates: Sequence[Candidate], budget: int) -> Iterator[list[Candidate]]:
     """``candidates`` in their order, in chunks of about ``budget`` tokens."""
-    chunk: list[Candidate] = []
+    return _packed(candidates, lambda candidate: candidate[0].tokens(candidate[1]), budget)
+
+
+def _packed(items: Sequence[Item], size: Callable[[Item], int], most: float) -> Iterator[list[Item]]:
+    """``items`` in their order, in lists of at least one whose sizes add up to ``most`` at most."""
+    packed: list[Item] = []
     used = 0
-    for work, row in candidates:
-        size = len(work.asked.documents[row]) + len(work.query) + 3
-        if chunk and used + size > budget:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append((work, row))
-        used += size
-    if chunk:
-        yield chunk
+    for item in items:
+        its = size(item)
+        if packed and used + its > most:
+            yield packed
+            packed, used = [], 0
+        packed.append(item)
+        used += its
+    if packed:
+        yield packed

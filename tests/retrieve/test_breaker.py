@@ -35,13 +35,18 @@ class Clock:
         return self.now
 
 
-def test_after_five_failures_it_is_left_alone_ever_longer_until_it_answers() -> None:
+def after_five_failures() -> tuple[Moody, Clock, Breaker]:
     moody, clock = Moody(), Clock()
     breaker = Breaker(moody, clock)
     moody.error = RuntimeError("gone")
     for _ in range(5):
         with pytest.raises(RuntimeError):
             breaker(ASKED, SearchContext())
+    return moody, clock, breaker
+
+
+def test_after_five_failures_it_is_left_alone_ever_longer_until_it_answers() -> None:
+    moody, clock, breaker = after_five_failures()
     pauses = []
     for _ in range(8):
         begun = clock.now
@@ -63,12 +68,7 @@ def test_after_five_failures_it_is_left_alone_ever_longer_until_it_answers() -> 
 
 
 def test_what_is_being_started_is_asked_again_soon() -> None:
-    moody, clock = Moody(), Clock()
-    breaker = Breaker(moody, clock)
-    moody.error = RuntimeError("gone")
-    for _ in range(5):
-        with pytest.raises(RuntimeError):
-            breaker(ASKED, SearchContext())
+    moody, clock, breaker = after_five_failures()
     clock.now, moody.error = 1.5, StartingError("soon")
     with pytest.raises(StartingError):
         breaker(ASKED, SearchContext())

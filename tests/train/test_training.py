@@ -130,7 +130,7 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
                             own_vectors=True))  # fmt: skip
 
 
-@pytest.mark.skipif(not int8_is_available(), reason="this processor has no 8-bit products")
+@pytest.mark.skipif(not int8_is_available(), reason="the 8-bit kernels exist on x86 only")
 def test_a_teacher_with_8_bit_products_says_nearly_the_same(
     cross_encoder_folder: Path, lists: Path, tmp_path: Path
 ) -> None:
