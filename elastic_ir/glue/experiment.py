@@ -16,6 +16,7 @@ from elastic_ir.glue.settings import Settings
 from elastic_ir.glue.tasks import Files, files_of
 from elastic_ir.index.durable import writer_lock
 from elastic_ir.subnet import Subnet
+from elastic_ir.train.recipe import same_recipe
 
 ALONE = 2
 """Subnets, the first named, that are also distilled each on its own."""
@@ -133,13 +134,19 @@ def _keep(path: Path, found: dict[str, Any], what: str) -> None:
     """Write ``found`` beside the runs, or refuse to go on where it was something else."""
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
-        if changed := ", ".join(key for key in {**before, **found} if before.get(key) != found.get(key)):
+        if changed := ", ".join(key for key in {**before, **found} if not _same(before.get(key), found.get(key))):
             raise ConfigError(f"{path.parent} holds runs of other {what} ({changed} changed); choose another --output")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     part.replace(path)
+
+
+def _same(before: Any, found: Any) -> bool:
+    if isinstance(before, dict) and isinstance(found, dict):  # recipes of runs
+        return before.keys() == found.keys() and all(same_recipe(before[run], found[run]) for run in found)
+    return bool(before == found)
 
 
 def _digests(files: Files) -> dict[str, Any]:

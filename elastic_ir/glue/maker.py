@@ -18,7 +18,7 @@ from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, train
 from elastic_ir.train.classifier import ClassifierObjective
 from elastic_ir.train.data import Example, read_examples, sentences
-from elastic_ir.train.recipe import ExampleSource, Sampling
+from elastic_ir.train.recipe import ExampleSource, Sampling, identity
 from elastic_ir.train.trainer import STATE
 
 BATCH, MAX_TOKENS = 32, 128
@@ -108,9 +108,7 @@ class Maker:
 
     def identity(self, run: str) -> dict[str, Any]:
         """How ``run`` is trained, whatever the seed and wherever files are."""
-        places = {"name", "output", "teacher", "examples", "seed", "save_every"}
-        found: dict[str, Any] = self._recipe(run).model_dump(mode="json", exclude=places, exclude_defaults=True)
-        return found
+        return identity(self._recipe(run), {"name", "output", "teacher", "examples", "seed", "save_every"})
 
     def _recipe(self, run: str) -> Recipe:
         if run == "teacher" or run.startswith("first-"):

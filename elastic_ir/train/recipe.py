@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from elastic_ir.config import checked, read_yaml
 from elastic_ir.dense import DenserSettings
@@ -224,11 +224,24 @@ class Recipe(_Settings):
 
 _LENGTHS, _PLACES = {"steps", "cooldown", "save_every"}, {"output", "teacher_cache", "name"}
 _MAY_CHANGE = _LENGTHS | _PLACES | {"threads", "device", "precision", "teacher_int8"}
+_UNKNOWN: dict[str, Any] = {"teacher": "", "output": "", "steps": 1}
 
 
-def identity(recipe: Recipe) -> str:
-    """What must stay the same for a run to continue, as JSON: all but lengths, places, machines and defaults."""
-    return json.dumps(recipe.model_dump(mode="json", exclude=_MAY_CHANGE, exclude_defaults=True), sort_keys=True)
+def identity(recipe: Recipe, may_change: Set[str] = _MAY_CHANGE) -> dict[str, Any]:
+    """What must stay the same for a run to continue: all but lengths, places and machines.
+
+    Defaults are written out: a later release may have others.
+    """
+    return recipe.model_dump(mode="json", exclude=set(may_change))
+
+
+def same_recipe(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two of ``identity`` are the same training; an option that one does not know is at its default."""
+    try:
+        then, today = (Recipe.model_validate(_UNKNOWN | dict(one)) for one in (before, now))
+    except ValidationError:  # an option that there is no more
+        return False
+    return then == today
 
 
 def read_recipe(path: Path, **changes: Any) -> Recipe:

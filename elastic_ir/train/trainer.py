@@ -22,7 +22,7 @@ from elastic_ir.train.classifier import ClassifierObjective
 from elastic_ir.train.curves import draw
 from elastic_ir.train.denser import DenserObjective
 from elastic_ir.train.ranker import RankerObjective
-from elastic_ir.train.recipe import Recipe, identity
+from elastic_ir.train.recipe import Recipe, identity, same_recipe
 from elastic_ir.train.relation import RelationObjective
 from elastic_ir.train.sampling import strategy
 from elastic_ir.train.student import own_names
@@ -195,7 +195,7 @@ class _Run:
         for name, p in self.parameters.items():
             if p in self.optimizer.state:  # not before its first gradient
                 tensors |= {f"{key}.{name}": value for key, value in self.optimizer.state[p].items()}
-        metadata = {"step": str(self.step), "recipe": identity(self.recipe)}
+        metadata = {"step": str(self.step), "recipe": json.dumps(identity(self.recipe))}
         part = self.output / f"{STATE}.part"
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
         part.replace(self.output / STATE)
@@ -214,7 +214,7 @@ class _Run:
             self.step = int(metadata["step"])
         except Exception as exc:
             raise ModelError(f"training state {path} is damaged ({exc}); remove it to start anew") from exc
-        if metadata.get("recipe", identity(self.recipe)) != identity(self.recipe):
+        if "recipe" in metadata and not same_recipe(json.loads(metadata["recipe"]), identity(self.recipe)):
             raise ConfigError(f"{path} was made by another recipe; remove it to start anew, or choose another output")
         self._cut_log()
         return state

@@ -22,7 +22,7 @@ from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
 from elastic_ir.train.data import Lists, TextPool
 from elastic_ir.train.losses import relation_loss
-from elastic_ir.train.recipe import Sampling, TextStream, identity
+from elastic_ir.train.recipe import Sampling, TextStream, identity, same_recipe
 from elastic_ir.train.sampling import nearest_larger, strategy
 from elastic_ir.train.trainer import _for_this_machine, schedule
 
@@ -463,6 +463,17 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
     assert rates[0] < rates[5] < rates[10] == 1
     assert rates[50] == 1
     assert 0 < rates[-1] < 0.06
+
+
+def test_recipes_of_other_releases() -> None:
+    """One knows no option that came later; a changed default is another training."""
+    now = identity(Recipe(kind="classifier", teacher="x", output="y", steps=9))
+    assert now["sampling"]["strategy"] == "fixed"
+    before = {name: value for name, value in now.items() if name != "own_vectors"}
+    assert same_recipe(before, now)
+    assert not same_recipe(before, now | {"own_vectors": True})
+    assert not same_recipe(now | {"sampling": {"strategy": "sandwich"}}, now)
+    assert not same_recipe(now | {"gone_since": 1}, now)
 
 
 def test_a_recipe_fits_the_machine(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
