@@ -224,7 +224,8 @@ class Recipe(_Settings):
 
 _LENGTHS, _PLACES = {"steps", "cooldown", "save_every"}, {"output", "teacher_cache", "name"}
 _MAY_CHANGE = _LENGTHS | _PLACES | {"threads", "device", "precision", "teacher_int8"}
-_UNKNOWN: dict[str, Any] = {"teacher": "", "output": "", "steps": 1}
+_STAND_INS: dict[str, Any] = {"teacher": "", "output": "", "steps": 1}
+"""For what a recipe must have and an identity may lack."""
 
 
 def identity(recipe: Recipe, may_change: Set[str] = _MAY_CHANGE) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def identity(recipe: Recipe, may_change: Set[str] = _MAY_CHANGE) -> dict[str, An
 def same_recipe(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two of ``identity`` are the same training; an option that one does not know is at its default."""
     try:
-        then, today = (Recipe.model_validate(_UNKNOWN | dict(one)) for one in (before, now))
+        then, today = (Recipe.model_validate(_STAND_INS | dict(one)) for one in (before, now))
     except ValidationError:  # an option that there is no more
         return False
     return then == today
