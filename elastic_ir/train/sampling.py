@@ -21,10 +21,12 @@ def subnets(sampling: Sampling, config: ElasticConfig) -> list[Subnet]:
         ConfigError: if it names none.
     """
     full = config.full
-    depths = sampling.depths or config.exits or tuple(range(1, config.num_layers + 1))
-    grid = [config.resolve(Subnet(width, depth)) for width in sampling.widths for depth in depths]
+    config = config.model_copy(update={"trained": ()})  # those named will be
     if sampling.strategy == "fixed":
         grid = [config.resolve(Subnet.parse(name)) for name in sampling.subnets] or usual(config)
+    else:
+        depths = sampling.depths or config.exits or tuple(range(1, config.num_layers + 1))
+        grid = [config.resolve(Subnet(width, depth)) for width in sampling.widths for depth in depths]
     if not grid:
         raise ConfigError("sampling names no subnet; wanted `widths:` of at least one")
     return sorted({*grid, full}, key=lambda subnet: (-config.flops(subnet, 1, 1), subnet))

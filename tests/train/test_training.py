@@ -130,6 +130,16 @@ def test_a_ranker_of_spaced_layers_learns_and_its_full_size_comes_back(
                             own_vectors=True))  # fmt: skip
 
 
+def test_what_a_run_will_train_is_not_warned_of(
+    bert_folder: Path, texts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    first = train(denser_recipe(bert_folder, texts, tmp_path / "first", steps=1, sampling=sampling))
+    sampling = {"strategy": "fixed", "subnets": ["w0.75-d3"]}
+    train(denser_recipe(bert_folder, texts, tmp_path / "second", start=str(first), steps=1, sampling=sampling))
+    assert "never trained" not in caplog.text
+
+
 @pytest.mark.skipif(not int8_is_available(), reason="the 8-bit kernels exist on x86 only")
 def test_a_teacher_with_8_bit_products_says_nearly_the_same(
     cross_encoder_folder: Path, lists: Path, tmp_path: Path
