@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from random import Random
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from elastic_ir.errors import ConfigError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.data import batches_of_alike, read_examples, sentences
 from elastic_ir.train.losses import answer_loss, label_loss
+from elastic_ir.train.near import NearWords
 from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
 from elastic_ir.train.student import (
@@ -37,10 +39,14 @@ _MOVED = 0.5
 
 
 class LabelledBatch(NamedTuple):
-    """Texts or pairs, and their labels ``[B]``: int64 numbers of labels, or float32 of a regression."""
+    """Texts or pairs, and their labels ``[B]``: int64 numbers of labels, or float32 of a regression.
+
+    ``known`` ``[B]`` bool: whose label is known; the words of the others were changed.
+    """
 
     tokens: TokenBatch
     labels: Tensor
+    known: Tensor
 
 
 class ClassifierObjective:
@@ -149,8 +155,19 @@ class ClassifierObjective:
             lengths = [len(sequence) for sequence in self._sequences]
             self._planned = epoch, batches_of_alike(lengths, size, Random(f"{self.recipe.seed}:{epoch}"))
         rows = self._planned[1][position]
-        tokens = self.tokens.pad([self._sequences[row] for row in rows], [self._firsts[row] for row in rows])
-        return LabelledBatch(tokens, self._labels[rows])
+        sequences, random = [self._sequences[row] for row in rows], Random(f"{self.recipe.seed}:changed:{step}")
+        changed = [self._taught and random.random() < self.recipe.changed for _ in rows]
+        if any(changed):
+            varied = zip(sequences, changed, strict=True)
+            sequences = [self._near.varied(found, random) if change else found for found, change in varied]
+        tokens = self.tokens.pad(sequences, [self._firsts[row] for row in rows])
+        return LabelledBatch(tokens, self._labels[rows], ~torch.tensor(changed))
+
+    @cached_property
+    def _near(self) -> NearWords:
+        special = {self.tokens.cls_id, self.tokens.sep_id, self.tokens.pad_id}
+        used = {token for sequence in self._sequences for token in sequence} - special
+        return NearWords(self._teacher.encoder.words.weight, sorted(used))
 
     def losses(self, batch: LabelledBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet, largest first."""
@@ -163,8 +180,10 @@ class ClassifierObjective:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             found = self.student.heads[str(subnet.depth)](last(states)).float()
             loss = answer_loss(found, answers, recipe.temperature)
-            if recipe.label_loss:
-                loss = loss + recipe.label_loss * label_loss(found, batch.labels)
+            if recipe.label_loss and batch.known.any():
+                share = batch.known.float().mean()
+                labelled = label_loss(found[batch.known], batch.labels[batch.known])
+                loss = loss + recipe.label_loss * share * labelled
             if weight := recipe.hidden_weight(subnet == full):
                 loss = loss + weight * states_loss(states, wanted, tokens.lengths)
             yield subnet, loss

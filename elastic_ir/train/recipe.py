@@ -155,6 +155,8 @@ class Recipe(_Settings):
             vector it pulls it towards the mean of all, and the order of documents gets worse.
         hidden_loss: weight of the loss to the teacher's hidden states.
         label_loss: of a classifier that has a fine-tuned teacher: weight of the loss to the labels themselves.
+        changed: of a classifier that has a fine-tuned teacher: share of texts in which some words are exchanged for
+            near ones; the teacher answers for them, their labels are left out.
         smaller: weights of these two for all but the full model; what is not given is as for the full one.
         depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
         cascade: sub-networks of a ranker's steps before the last, cheapest first, kept in its checkpoint; None: the
@@ -194,6 +196,7 @@ class Recipe(_Settings):
     cosine_loss: float = Field(default=10.0, ge=0)
     hidden_loss: float = Field(default=1.0, ge=0)
     label_loss: float = Field(default=0.0, ge=0)
+    changed: float = Field(default=0.0, ge=0, le=1)
     smaller: LossWeights = LossWeights()
     own_last: bool = False
     own_layers: tuple[SubnetName, ...] = ()

@@ -17,6 +17,7 @@ from elastic_ir.errors import ConfigError, DatasetError, InputError, ModelError
 from elastic_ir.rerank import ElasticRanker
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, train
+from elastic_ir.train.classifier import ClassifierObjective
 from elastic_ir.train.student import start_own
 
 FIRST = ["the cat sat on the mat", "a dog ran", "the bird flew in the sky", "a fish swam in the sea"]
@@ -206,6 +207,35 @@ def test_a_killed_distillation_from_an_elastic_encoder_ends_in_the_same_bytes(
     first, again = ((folder / "model.safetensors").read_bytes() for folder in (whole, train(recipe)))
     assert first == again
     assert load_checkpoint(whole).config.own == ("w0.50-d2", "w1.00-d2")
+
+
+def test_changed_texts_are_answered_by_the_teacher_alone(bert_folder: Path, examples: Path, tmp_path: Path) -> None:
+    teacher = train(recipe_of(bert_folder, examples, tmp_path / "teacher", steps=4))
+    recipe = recipe_of(teacher, examples, tmp_path / "out", label_loss=1.0, batch=8)
+
+    def objective(changed: float) -> ClassifierObjective:
+        return ClassifierObjective(recipe.model_copy(update={"changed": changed}), load_checkpoint(teacher))
+
+    plain, some, whole = (objective(share) for share in (0.0, 0.5, 1.0))
+    before, after = plain.batch(3), whole.batch(3)
+    assert before.known.all()
+    assert not after.known.any()
+    assert before.tokens.input_ids.shape == after.tokens.input_ids.shape
+    assert torch.equal(before.tokens.lengths, after.tokens.lengths)
+    special = before.tokens.input_ids <= max(plain.tokens.cls_id, plain.tokens.sep_id, plain.tokens.pad_id)
+    assert torch.equal(before.tokens.input_ids[special], after.tokens.input_ids[special])
+    exchanged = before.tokens.input_ids != after.tokens.input_ids
+    assert 0 < int(exchanged.sum()) < int((~special).sum()) / 2
+    assert torch.equal(whole.batch(3).tokens.input_ids, after.tokens.input_ids)
+    known = some.batch(0).known
+    assert known.any()
+    assert not known.all()
+    subnets = [plain.student.config.full]
+    mixed = some.batch(0)
+    _, loss = next(some.losses(mixed, subnets))
+    wrong = mixed._replace(labels=torch.where(known, mixed.labels, 1 - mixed.labels))
+    _, same = next(some.losses(wrong, subnets))
+    assert torch.equal(loss, same)
 
 
 def test_what_smaller_ones_have_to_themselves_comes_along_where_asked(examples: Path, tmp_path: Path) -> None:
