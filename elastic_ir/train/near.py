@@ -12,6 +12,8 @@ from torch.nn import functional as F
 _NEAREST = 8
 _EXCHANGED = 0.2
 """Chance of each word to be exchanged."""
+_TOGETHER = 1024
+"""Tokens whose similarities to all are held at once."""
 
 
 class NearWords:
@@ -19,17 +21,18 @@ class NearWords:
 
     Args:
         vectors: of the vocabulary ``[V, H]``.
-        used: tokens that are exchanged, and what they are exchanged for.
+        used: tokens that may be exchanged, each for another of them.
 
     Source: TinyBERT (arXiv:1909.10351), which asks a language model for the words.
     """
 
     def __init__(self, vectors: Tensor, used: Sequence[int]) -> None:
-        tokens = torch.tensor(used)
+        tokens = torch.tensor(used, dtype=torch.int64)
         unit = F.normalize(vectors.detach().float().cpu()[tokens], dim=-1)
         count = min(_NEAREST, len(used) - 1)
         self._near: dict[int, list[int]] = {}
-        for rows in torch.arange(len(used)).split(1024):
+        for first in range(0, len(used), _TOGETHER):
+            rows = torch.arange(first, min(first + _TOGETHER, len(used)))
             similar = unit[rows] @ unit.t()
             similar[torch.arange(len(rows)), rows] = -1.0  # itself
             nearest = tokens[similar.topk(count).indices].tolist()
