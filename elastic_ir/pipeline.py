@@ -28,6 +28,7 @@ DEFAULT = Path(__file__).parent / "defaults" / "default.yaml"
 MAX_K = 10_000
 MAX_QUERY_CHARACTERS = 10_000
 """A longer query is cut here, before tokenizing, and the answer says so."""
+_LONGEST_MS = 86_400_000
 
 
 class Pipeline:
@@ -116,8 +117,11 @@ class Pipeline:
         """Start what the first search at one of ``levels`` (none: the idle level) would start: Java, for BM25.
 
         Without it the first such search takes most of a second longer. What cannot be started the search itself tells.
+
+        Raises:
+            SubnetError: if this pipeline cannot run one of ``levels``.
         """
-        wanted = [Level.parse(str(level)) for level in levels] or [self.level]
+        wanted = [self._requested(level) for level in levels] or [self.level]
         if self._parts.lucene is not None and any(level.retriever != "dense" for level in wanted):
             with suppress(BackendError):
                 self._parts.lucene.search(["warm up"], 1)
@@ -159,7 +163,8 @@ class Pipeline:
         requested, seconds = self._requested(level), None if deadline_ms is None else deadline_ms / 1000
         free = level is None and self.config.shrink_with_load
         with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
-            return self._search([_checked(query)], k, requested, chosen, deadline_ms, cancelled, None, texts=True)[0]
+            deadline = _ends(deadline_ms)
+            return self._search([_checked(query)], k, requested, chosen, deadline, cancelled, None, texts=True)[0]
 
     def run(
         self,
@@ -238,7 +243,7 @@ class Pipeline:
             k: hits wanted of each.
             requested: level that an answer at another one is less than.
             levels: one for each query.
-            deadline_ms: as in ``search``.
+            deadline_ms: as in ``search``, of them all.
             abandoned: asked between encoding, each retriever and reranking: nothing more is done for a query of which
                 it is True, and its answer, noted ``abandoned``, has the hits found so far.
             texts: add the hits' texts.
@@ -246,10 +251,11 @@ class Pipeline:
         _check_limits(k, deadline_ms)
         notes = [_checked(query.text, query.query_id) for query in queries]
         found: dict[int, Hits] = {}
+        deadline = _ends(deadline_ms)
         for level in dict.fromkeys(levels):
             rows = [row for row, its in enumerate(levels) if its == level]
             asked = [notes[row] for row in rows]
-            answers = self._search(asked, k, requested, level, deadline_ms, None, abandoned, texts=texts)
+            answers = self._search(asked, k, requested, level, deadline, None, abandoned, texts=texts)
             found |= dict(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(queries))]
 
@@ -277,7 +283,7 @@ class Pipeline:
         k: int,
         requested: Level,
         level: Level,
-        deadline_ms: float | None,
+        deadline: float | None,
         cancelled: Callable[[], bool] | None,
         abandoned: Callable[[Query], bool] | None,
         *,
@@ -286,7 +292,6 @@ class Pipeline:
         if self._closed:
             raise BackendError("the pipeline was closed; open another to search")
         started = time.perf_counter()
-        deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         context = SearchContext(
             k, level, deadline, cancelled=cancelled or (lambda: False), abandoned=abandoned or (lambda _: False)
         )
@@ -316,8 +321,13 @@ class Pipeline:
 def _check_limits(k: int, deadline_ms: float | None) -> None:
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
         raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
-    if deadline_ms is not None and not deadline_ms > 0:
-        raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0")
+    if deadline_ms is not None and not 0 < deadline_ms <= _LONGEST_MS:
+        raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0, a day at most")
+
+
+def _ends(deadline_ms: float | None) -> float | None:
+    """When ``deadline_ms`` from now is, on the monotonic clock."""
+    return None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
 
 
 def _checked(text: str, query_id: str = "") -> Ranking:

@@ -100,10 +100,11 @@ def write(
 
     Raises:
         InputError: if there are no queries, or one cannot be searched; ``output`` stays as it was then.
+        SubnetError: if the pipeline cannot run ``level``; ``output`` stays as it was then.
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
     """
     shape, lines = shape or Shape(), run_form(form)
-    wanted = pipeline.level if level is None else Level.parse(str(level))
+    wanted = pipeline.level if level is None else Level.parse(level) if isinstance(level, str) else level
     levels: list[Level] = []
     if load is not None:
         queries = list(queries)

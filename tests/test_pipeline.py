@@ -344,3 +344,54 @@ def test_queries_are_encoded_in_the_precision_of_the_configuration(
         monkeypatch.setattr(ElasticDenser, "encode", noted)
         pipeline.search("cat")
     assert asked == ["bf16"]
+
+
+def test_a_batch_refuses_a_level_that_a_search_would(pipeline: Pipeline, tmp_path: Path) -> None:
+    queries, output = [Query("q", "cat")], tmp_path / "x.trec"
+    for level, reason in (
+        ("dense:w0.50-d2+rerank:w1.00:5000@0.50", "reranks more than the 6 candidates"),
+        ("dense:w0.50-d9", "9 layers"),
+    ):
+        with pytest.raises(SubnetError, match=reason):
+            write(pipeline, queries, output, tag="t", k=3, level=level, progress=False)
+    assert not list(tmp_path.glob("x.trec*"))
+
+
+def test_a_batch_without_a_denser_is_answered_by_bm25(
+    settings: dict[str, Any], six_documents: Path, tmp_path: Path
+) -> None:
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
+        index = opened.index_path
+    broken = settings | {"denser": {"model": str(tmp_path / "none")}, "reranker": None}
+    with Pipeline.from_config(broken, dataset=str(six_documents), index=str(index)) as opened:
+        assert opened.search("cat").degraded.reasons == ("dense_down",)
+        write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, progress=False)
+    assert set(read_run(tmp_path / "x.trec")) == {"q"}
+
+
+@pytest.mark.parametrize("deadline_ms", [float("inf"), float("nan"), 0, 1e9])
+def test_odd_deadlines_are_refused(pipeline: Pipeline, deadline_ms: float) -> None:
+    with pytest.raises(InputError, match="above 0, a day at most"):
+        pipeline.search("cat", level="bm25", deadline_ms=deadline_ms)
+
+
+def test_infinite_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="retriever_weight"):
+        Pipeline.from_config(settings | {"reranker": settings["reranker"] | {"retriever_weight": float("inf")}})
+
+
+def test_levels_of_a_batch_share_its_deadline(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+    whole = pipeline._search
+
+    def slow(*given: Any, **options: Any) -> Any:
+        ends.append(given[4])
+        time.sleep(0.01)
+        return whole(*given, **options)
+
+    monkeypatch.setattr(pipeline, "_search", slow)
+    queries = [Query("a", "cat"), Query("b", "dog")]
+    levels = [Level.parse("bm25"), Level.parse("dense:w0.50-d2")]
+    pipeline.answers(queries, 3, levels[1], levels, deadline_ms=5000)
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
