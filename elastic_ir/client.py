@@ -21,7 +21,13 @@ def check_url(url: str) -> None:
     Raises:
         InputError: with an example.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # an odd port, address or name
+        usable = False
+    if not usable:
         raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
 
 
@@ -38,7 +44,8 @@ class Client:
         retries: at most, for one call.
 
     Raises:
-        ConfigError: if httpx is not installed. InputError: for an address or a token that cannot be one.
+        ConfigError: if httpx is not installed. InputError: for an address or a token that cannot be one, or
+            negative ``retries``.
 
     Example:
         >>> with Client("http://127.0.0.1:8080") as client:
@@ -54,6 +61,8 @@ class Client:
         check_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise InputError("the token has characters that no header can hold; wanted printable ASCII")
+        if retries < 0:
+            raise InputError(f"retries is {retries}; wanted 0 or more")
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         self._retries, self._allowance = retries, 1.0
@@ -101,10 +110,11 @@ class Client:
                 response = self._http.post(path, json=asked)
             except httpx.HTTPError as exc:
                 error: Exception = BackendError(f"{self._http.base_url}: {type(exc).__name__}: {exc}; is it running?")
+            except ValueError as exc:
+                raise InputError(f"the request is no JSON: {exc}") from exc
             else:
                 if response.is_success:
-                    found: dict[str, Any] = response.json()
-                    return found
+                    return self._read(response)
                 failure = _error(response)
                 if response.status_code not in (429, 502, 503, 504):
                     kind = InputError if response.is_client_error else BackendError
@@ -117,6 +127,16 @@ class Client:
             self._allowance -= 1
             time.sleep(wait_s * random.uniform(1.0, 1.25))
         raise AssertionError("unreachable")
+
+    def _read(self, response: Any) -> dict[str, Any]:
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            kind = response.headers.get("content-type", "no type")
+            raise BackendError(f"{self._http.base_url}: the answer is {kind}, no JSON object; is it elastic-ir serve?")
+        return found
 
 
 def _error(response: Any) -> str:

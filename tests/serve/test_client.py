@@ -25,6 +25,7 @@ class Refusing(BaseHTTPRequestHandler):
 
     left = 0
     asked = 0
+    answer = b'{"hits": []}'
 
     def do_POST(self) -> None:
         kind = type(self)
@@ -32,7 +33,7 @@ class Refusing(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         refuse = kind.left > 0
         kind.left -= refuse
-        body = json.dumps({"error": "too much"} if refuse else {"hits": []}).encode()
+        body = b'{"error": "too much"}' if refuse else kind.answer
         self.send_response(503 if refuse else 200)
         self.send_header("Retry-After", "0")
         self.send_header("Content-Length", str(len(body)))
@@ -79,6 +80,29 @@ def test_a_refused_request_is_tried_again_within_a_budget(refusing: str) -> None
 def test_a_service_that_is_not_there_is_an_error() -> None:
     with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(BackendError, match="is it running"):
         client.search("x")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:port", "http://h:99999", "http://[::1", "http://..", "ftp://h", "http://", "h:80"]
+)
+def test_odd_addresses_are_refused(url: str) -> None:
+    with pytest.raises(InputError, match=r"wanted e\.g\. http://"):
+        Client(url)
+
+
+def test_what_cannot_be_asked_or_is_no_answer(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="retries is -1"):
+        Client(refusing, retries=-1)
+    Refusing.left = 0
+    with Client(refusing) as client:
+        with pytest.raises(InputError, match="no JSON"):
+            client.search("x", deadline_ms=float("nan"))
+        with pytest.raises(InputError, match="no JSON"):
+            client.search("\ud800")
+        for answer in (b"<html>log in</html>", b"[]"):
+            monkeypatch.setattr(Refusing, "answer", answer)
+            with pytest.raises(BackendError, match="no JSON object; is it elastic-ir serve"):
+                client.search("x")
 
 
 def test_load_is_sent_when_it_is_due(service: Any, tmp_path: Path) -> None:
