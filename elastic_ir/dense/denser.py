@@ -180,6 +180,7 @@ class ElasticDenser:
             raise InputError(f"truncate_dim {truncate_dim} is out of range; wanted 1..{self.dimension}")
         if max_length is not None and max_length < LEAST_LENGTH:
             raise InputError(f"max_length is {max_length}; wanted {LEAST_LENGTH} or more, special tokens included")
+        texts = list(texts)
         for odd in (text for text in texts if not isinstance(text, str)):
             raise InputError(f"found {type(odd).__name__} among the texts; wanted strings")
         room = min(max_length or self.settings.max_length, self.settings.max_length) - 2
@@ -257,7 +258,13 @@ def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
     """Settings from the files sentence-transformers leaves beside a model; CLS pooling where there are none."""
     settings: dict[str, Any] = {"max_length": min(512, checkpoint.config.max_positions)}
     pooling = _json(checkpoint.folder / "1_Pooling" / "config.json")
-    if pooling.get("pooling_mode_mean_tokens"):
+    modes = {key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on}
+    if named := pooling.get("pooling_mode"):
+        modes.add({"cls": "cls_token", "mean": "mean_tokens"}.get(named, str(named)))
+    if modes and modes not in ({"cls_token"}, {"mean_tokens"}):
+        found = ", ".join(sorted(modes))
+        raise ModelError(f"{checkpoint.name} pools by {found}; wanted cls_token or mean_tokens alone")
+    if modes == {"mean_tokens"}:
         settings["pooling"] = "mean"
     prompts = _json(checkpoint.folder / "config_sentence_transformers.json").get("prompts") or {}
     settings |= {f"{kind}_prompt": prompts[kind] for kind in ("query", "document") if prompts.get(kind)}

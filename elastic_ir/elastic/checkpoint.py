@@ -178,9 +178,10 @@ def _load_huggingface(folder: Path) -> tuple[ElasticConfig, dict[str, Tensor]]:
     config = ElasticConfig.from_huggingface(found)
     classifier = any("SequenceClassification" in name for name in found.architectures or [])
     if not classifier:
-        plain = BertModel.from_pretrained(folder, use_safetensors=True, add_pooling_layer=False)
-        return config, from_bert_state(config, plain.state_dict())
-    state = BertForSequenceClassification.from_pretrained(folder, use_safetensors=True).state_dict()
+        return config, from_bert_state(config, _whole(BertModel, folder, add_pooling_layer=False))
+    if config.type_vocab_size < 2:
+        raise ModelError(f"{folder} has one token type; wanted two, for the first and the second text of a pair")
+    state = _whole(BertForSequenceClassification, folder)
     depth = config.num_layers
     config = config.model_copy(update={"depth_rule": "prefix", "exits": (depth,), "outputs": found.num_labels})
     if found.num_labels > 1:
@@ -193,6 +194,15 @@ def _load_huggingface(folder: Path) -> tuple[ElasticConfig, dict[str, Tensor]]:
     return config, result
 
 
+def _whole(kind: Any, folder: Path, **options: Any) -> dict[str, Tensor]:
+    """The weights in ``folder``; what is missing transformers would draw at random."""
+    model, found = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"{folder} lacks {len(missing)} tensors, {missing[0]} first; wanted all that its config names")
+    state: dict[str, Tensor] = model.state_dict()
+    return state
+
+
 def _tokens(folder: Path) -> Tokens:
     if (folder / TOKENIZER).is_file():
         return Tokens.from_file(folder / TOKENIZER)
@@ -203,7 +213,8 @@ def _tokens(folder: Path) -> Tokens:
 
 def _fingerprint(folder: Path) -> str:
     digest = sha256()
-    others = [path for name in (TOKENIZER, *_ENCODING) if (path := folder / name).is_file()]
+    words = [TOKENIZER] if (folder / TOKENIZER).is_file() else ["vocab.txt", "tokenizer_config.json"]
+    others = [path for name in (*words, *_ENCODING) if (path := folder / name).is_file()]
     for path in sorted([folder / CONFIG, *folder.glob("*.safetensors"), *others]):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -225,6 +236,9 @@ def _quantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dequantise(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name, tensor in packed.items():
+        if tensor.dtype is torch.int8 and name + _SCALE not in packed:
+            raise ModelError(f"{name} has lost its scale, {name + _SCALE}; fetch the model again")
     return {
         name: tensor.float() * packed[name + _SCALE] if name + _SCALE in packed else tensor.float()
         for name, tensor in packed.items()

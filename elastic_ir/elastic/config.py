@@ -157,7 +157,7 @@ class ElasticConfig(BaseModel):
             raise ModelError(
                 f"model type {config.model_type!r} is not supported; wanted a BERT-family checkpoint (bert)"
             )
-        wanted = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
+        wanted = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
         for key, value in wanted.items():
             found = getattr(config, key, value)
             if found != value:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from elastic_ir.dense import ElasticDenser
+from elastic_ir.elastic import load_checkpoint
 from elastic_ir.errors import InputError, ModelError, SubnetError
+from elastic_ir.rerank import ElasticRanker
 from elastic_ir.subnet import Subnet
 
 TEXTS = ["the cat sat on the mat", "dog", "a small bird flew in the big blue sky", "fish", "red tree and blue sea"]
@@ -80,3 +86,67 @@ def test_wrong_input(denser: ElasticDenser, cross_encoder_folder: Path) -> None:
     with pytest.raises(ModelError, match="reranker"):
         ElasticDenser.from_pretrained(cross_encoder_folder)
     assert denser.encode_query([]).shape == (0, 16)
+
+
+def test_texts_may_come_one_by_one(denser: ElasticDenser) -> None:
+    assert np.array_equal(denser.encode_document(text for text in TEXTS), denser.encode_document(TEXTS))
+
+
+def changed(source: Path, target: Path, **settings: Any) -> Path:
+    """A copy of the model folder ``source`` with other settings."""
+    shutil.copytree(source, target)
+    path = target / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return target
+
+
+def test_foreign_models_that_would_compute_wrongly_are_refused(
+    bert_folder: Path, cross_encoder_folder: Path, tmp_path: Path
+) -> None:
+    deeper = changed(bert_folder, tmp_path / "deeper", num_hidden_layers=6)
+    with pytest.raises(ModelError, match=r"lacks 32 tensors, encoder\.layer\.4"):
+        ElasticDenser.from_pretrained(deeper)
+    with pytest.raises(ModelError, match="is_decoder True is not supported"):
+        ElasticDenser.from_pretrained(changed(bert_folder, tmp_path / "decoder", is_decoder=True))
+    with pytest.raises(ModelError, match="has one token type; wanted two"):
+        ElasticRanker.from_pretrained(changed(cross_encoder_folder, tmp_path / "types", type_vocab_size=1))
+    pooled = changed(bert_folder, tmp_path / "pooled")
+    (pooled / "1_Pooling").mkdir()
+    for modes, named in (
+        (
+            {"pooling_mode_cls_token": False, "pooling_mode_max_tokens": True, "word_embedding_dimension": 16},
+            "max_tokens",
+        ),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "cls_token, mean_tokens"),
+        ({"pooling_mode": "lasttoken"}, "lasttoken"),
+    ):
+        (pooled / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+        with pytest.raises(ModelError, match=f"pools by {named}; wanted cls_token or mean_tokens alone"):
+            ElasticDenser.from_pretrained(pooled)
+    (pooled / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert ElasticDenser.from_pretrained(pooled).settings.pooling == "mean"
+
+
+def test_an_int8_weight_without_its_scale_is_refused(tmp_path: Path) -> None:
+    bundled = load_checkpoint("elastic-denser-small").folder
+    folder = Path(shutil.copytree(bundled, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["layers.0.up.scale"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"layers\.0\.up has lost its scale"):
+        ElasticDenser.from_pretrained(folder)
+
+
+def test_another_vocabulary_is_another_model(bert_folder: Path, tmp_path: Path) -> None:
+    vocabulary = json.loads((bert_folder / "tokenizer.json").read_text())["model"]["vocab"]
+    words = sorted(vocabulary, key=lambda word: vocabulary[word])
+    cat, dog = words.index("cat"), words.index("dog")
+    found = []
+    for name in ("one", "other"):
+        folder = changed(bert_folder, tmp_path / name)
+        for path in folder.glob("*token*"):
+            path.unlink()
+        (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+        words[cat], words[dog] = words[dog], words[cat]
+        found.append(ElasticDenser.from_pretrained(folder).fingerprint)
+    assert found[0] != found[1]
