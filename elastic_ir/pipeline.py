@@ -113,6 +113,18 @@ class Pipeline:
         """Role -> fingerprint of each model."""
         return self._parts.models
 
+    def checked_level(self, level: Level | str | None) -> Level:
+        """``level`` itself; None means the idle level.
+
+        Raises:
+            SubnetError: if this pipeline cannot run it.
+        """
+        if level is None:
+            return self.level
+        level = Level.parse(level) if isinstance(level, str) else level
+        self._parts.check(level)
+        return level
+
     def warm_up(self, *levels: Level | str) -> None:
         """Start what the first search at one of ``levels`` (none: the idle level) would start: Java, for BM25.
 
@@ -121,7 +133,7 @@ class Pipeline:
         Raises:
             SubnetError: if this pipeline cannot run one of ``levels``.
         """
-        wanted = [self._requested(level) for level in levels] or [self.level]
+        wanted = [self.checked_level(level) for level in levels] or [self.level]
         if self._parts.lucene is not None and any(level.retriever != "dense" for level in wanted):
             with suppress(BackendError):
                 self._parts.lucene.search(["warm up"], 1)
@@ -160,7 +172,7 @@ class Pipeline:
             BackendError: if no retriever can answer, or the pipeline was closed.
         """
         _check_limits(k, deadline_ms)
-        requested, seconds = self._requested(level), None if deadline_ms is None else deadline_ms / 1000
+        requested, seconds = self.checked_level(level), None if deadline_ms is None else deadline_ms / 1000
         free = level is None and self.config.shrink_with_load
         with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
             deadline = _ends(deadline_ms)
@@ -197,7 +209,7 @@ class Pipeline:
         if batch < 1:
             raise InputError(f"batch is {batch}; wanted at least 1")
         if load is None:
-            requested, waiting = self._requested(level), iter(queries)
+            requested, waiting = self.checked_level(level), iter(queries)
             while chunk := list(islice(waiting, batch)):
                 yield from self.answers(chunk, k, requested, [requested] * len(chunk))
             return
@@ -269,13 +281,6 @@ class Pipeline:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _requested(self, level: Level | str | None) -> Level:
-        if level is None:
-            return self.level
-        level = Level.parse(level) if isinstance(level, str) else level
-        self._parts.check(level)
-        return level
 
     def _search(
         self,

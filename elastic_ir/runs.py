@@ -104,7 +104,7 @@ def write(
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
     """
     shape, lines = shape or Shape(), run_form(form)
-    wanted = pipeline.level if level is None else Level.parse(level) if isinstance(level, str) else level
+    wanted = pipeline.checked_level(level)
     levels: list[Level] = []
     if load is not None:
         queries = list(queries)

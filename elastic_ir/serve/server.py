@@ -34,6 +34,8 @@ from elastic_ir.serve.metrics import Metrics
 logger = logging.getLogger("elastic_ir.serve")
 
 WATCH_S = 2.0
+LOADING_S = 10.0
+"""Waited for at the end: a process that ends while one of its threads loads a model aborts."""
 KEEP_ALIVE_S = 5
 BEHIND, SOON_BEHIND = 0.2, 0.04
 """Shares of the SLO by which the event loop may be behind before requests are refused unread: at most, and while the
@@ -125,6 +127,7 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         server.run()
     finally:
         ended.set()
+        watcher.join(LOADING_S)
         engine.close()
 
 

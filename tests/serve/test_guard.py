@@ -59,7 +59,9 @@ def url() -> Iterator[str]:
         thread.join(10)
 
 
-@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="this system does not tell who has hung up")
+@pytest.mark.skipif(
+    not hasattr(select, "POLLRDHUP"), reason="POLLRDHUP, which tells who has hung up, does not exist on this system"
+)
 def test_who_has_hung_up_is_known_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client = socket.create_connection(listening.getsockname())
