@@ -173,17 +173,15 @@ class ClassifierObjective:
         """The loss of each subnet, largest first."""
         recipe, tokens, full = self.recipe, batch.tokens, self.student.config.full
         if not self._taught:
-            yield full, label_loss(self.student(tokens, full).float(), batch.labels)
+            yield full, label_loss(self.student(tokens, full).float(), batch.labels, batch.known)
             return
         wanted, answers = taught_by(self._teacher, tokens, recipe)
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             found = self.student.heads[str(subnet.depth)](last(states)).float()
             loss = answer_loss(found, answers, recipe.temperature)
-            if recipe.label_loss and batch.known.any():
-                share = batch.known.float().mean()
-                labelled = label_loss(found[batch.known], batch.labels[batch.known])
-                loss = loss + recipe.label_loss * share * labelled
+            if recipe.label_loss:
+                loss = loss + recipe.label_loss * label_loss(found, batch.labels, batch.known)
             if weight := recipe.hidden_weight(subnet == full):
                 loss = loss + weight * states_loss(states, wanted, tokens.lengths)
             yield subnet, loss

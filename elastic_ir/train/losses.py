@@ -49,10 +49,11 @@ def answer_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * list_loss(student, teacher, temperature)
 
 
-def label_loss(answers: Tensor, labels: Tensor) -> Tensor:
+def label_loss(answers: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     """Cross-entropy of answers ``[B, labels]`` to the numbers of the right ones ``[B]``; of a regression ``[B]`` the
-    squared error."""
-    return F.mse_loss(answers, labels) if answers.dim() == 1 else F.cross_entropy(answers, labels)
+    squared error. Rows whose label is not ``known`` ``[B]`` count as 0."""
+    compare = F.mse_loss if answers.dim() == 1 else F.cross_entropy
+    return (compare(answers, labels, reduction="none") * known).mean()
 
 
 def relation_loss(student: Tensor, teacher: Tensor, lengths: Tensor, heads: int) -> Tensor:
