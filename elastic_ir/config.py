@@ -184,6 +184,18 @@ def read_spec(path: Path | None, options: Mapping[str, Any]) -> IndexSpec:
     return checked(IndexSpec, spec.model_dump() | given, "index options")
 
 
+class _Loader(yaml.SafeLoader):
+    """Of a key that comes twice YAML would silently take the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value != "<<" and isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
+            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """What a YAML file of at most 1 MiB says; variables and ``~`` in it stay as they are.
 
@@ -192,7 +204,7 @@ def read_yaml(path: Path, what: str) -> Any:
         what: what it should be, for the error message, e.g. ``recipe``.
 
     Raises:
-        ConfigError: if the file is missing, too large, not UTF-8 or not YAML.
+        ConfigError: if the file is missing, too large, not UTF-8, not YAML, or has a key twice.
     """
     try:
         with path.open("rb") as file:
@@ -203,7 +215,7 @@ def read_yaml(path: Path, what: str) -> Any:
     if len(content) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path} is larger than 1 MiB; wanted a {what} in YAML")
     try:
-        return yaml.safe_load(content.decode("utf-8-sig"))
+        return yaml.load(content.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe one
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8 ({exc.reason} at byte {exc.start}); wanted a {what} in YAML") from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:  # a date like 2026-13-45 is a ValueError

@@ -115,6 +115,7 @@ def test_index_options_win_over_the_specification(built: dict[str, str], bert_fo
         (b"- dataset", "found list; wanted keys and values"),
         (b"dataset: \xff", "is not UTF-8"),
         (b"dataset: [", "is not YAML"),
+        (b"dataset: a\ndataset: b", "'dataset' comes twice"),
         (b"[" * 100_000, "is not YAML"),
         (b"dataset: 2026-13-45", "is not YAML"),
         (b"#" * 2**21, "larger than 1 MiB"),

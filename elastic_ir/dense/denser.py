@@ -62,6 +62,9 @@ class ElasticDenser:
             raise ModelError(
                 f"max_length {settings.max_length} passes the model's {model.config.max_positions} positions"
             )
+        for prompt in (settings.query_prompt, settings.document_prompt):
+            if len(tokens.ids([prompt], settings.max_length)[0]) >= settings.max_length - 2:
+                raise ModelError(f"max_length {settings.max_length} leaves no room behind the prompt {prompt[:60]!r}")
         self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
         self.name, self.fingerprint = name, fingerprint
 

@@ -63,6 +63,8 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         native = raw.get("model_type") == "elastic-bert"
         config, state = _load_native(folder, raw) if native else _load_huggingface(folder)
         tokens, fingerprint = _tokens(folder), _fingerprint(folder)
+        if tokens.count > config.vocab_size:
+            raise ModelError(f"the tokenizer in {folder} has {tokens.count} words, its model {config.vocab_size}")
     except ModelError:
         raise
     except Exception as exc:

@@ -68,6 +68,11 @@ class Tokens:
         except Exception as exc:  # tokenizers raises bare Exception
             raise ModelError(f"{path} is not a tokenizer: {exc}") from exc
 
+    @property
+    def count(self) -> int:
+        """Words of the vocabulary, without those added later."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
+
     def save(self, path: Path) -> None:
         """Write ``tokenizer.json``."""
         self._tokenizer.save(str(path))

@@ -72,7 +72,9 @@ def test_save_and_load_give_the_same_vectors(denser: ElasticDenser, tmp_path: Pa
     assert again.card().space == again.fingerprint
 
 
-def test_wrong_input(denser: ElasticDenser, cross_encoder_folder: Path) -> None:
+def test_wrong_input(denser: ElasticDenser, bert_folder: Path, cross_encoder_folder: Path) -> None:
+    with pytest.raises(ModelError, match="leaves no room behind the prompt 'the cat the cat"):
+        ElasticDenser.from_pretrained(bert_folder, query_prompt="the cat " * 3, max_length=8)
     with pytest.raises(InputError, match="max_length is 1; wanted 3 or more"):
         denser.encode(["a text"], max_length=1)
     with pytest.raises(InputError, match="found NoneType among the texts"):

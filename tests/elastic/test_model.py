@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -239,6 +240,11 @@ def test_bad_checkpoints_say_what_is_wrong(tmp_path: Path, bert_folder: Path) ->
     save_checkpoint(tmp_path, checkpoint.config, checkpoint.state, checkpoint.tokens)
     with pytest.raises(ModelError, match="do not fit"):
         ElasticLM.from_pretrained(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["foreign"] = len(tokenizer["model"]["vocab"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match=r"the tokenizer in .* has \d+ words, its model \d+"):
+        load_checkpoint(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="not a tokenizer"):
         load_checkpoint(tmp_path)
