@@ -257,8 +257,19 @@ def denser_settings(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Dense
         raise ModelError(f"setting {key!r} of denser {checkpoint.name}: {first['msg']}") from exc
 
 
+_MODULES = {"Transformer", "Pooling", "Normalize"}
+
+
 def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Settings from the files sentence-transformers leaves beside a model; CLS pooling where there are none."""
+    """Settings from the files sentence-transformers leaves beside a model; CLS pooling where there are none.
+
+    Raises:
+        ModelError: if the model ends otherwise than in CLS or mean pooling, with or without normalisation.
+    """
+    listed = _json(checkpoint.folder / "modules.json", list)
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in listed if isinstance(module, dict)]
+    if others := sorted({*kinds} - _MODULES):
+        raise ModelError(f"{checkpoint.name} ends in a module {others[0]}; wanted {', '.join(sorted(_MODULES))} alone")
     settings: dict[str, Any] = {"max_length": min(512, checkpoint.config.max_positions)}
     pooling = _json(checkpoint.folder / "1_Pooling" / "config.json")
     modes = {key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on}
@@ -269,16 +280,18 @@ def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
         raise ModelError(f"{checkpoint.name} pools by {found}; wanted cls_token or mean_tokens alone")
     if modes == {"mean_tokens"}:
         settings["pooling"] = "mean"
-    prompts = _json(checkpoint.folder / "config_sentence_transformers.json").get("prompts") or {}
+    prompts = _json(checkpoint.folder / "config_sentence_transformers.json").get("prompts")
+    prompts = prompts if isinstance(prompts, dict) else {}
     settings |= {f"{kind}_prompt": prompts[kind] for kind in ("query", "document") if prompts.get(kind)}
     return settings
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, kind: type = dict) -> Any:
+    """What ``path`` holds; an empty ``kind`` where there is no such file, or it holds another kind."""
     if not path.is_file():
-        return {}
+        return kind()
     try:
         found = json.loads(path.read_text("utf-8"))
     except ValueError as exc:
         raise ModelError(f"{path} is not JSON: {exc}") from exc
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, kind) else kind()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -136,10 +137,11 @@ def upload(save: Callable[[str], None], repo_id: str, **options: Any) -> None:
 
 
 def _find(name: str) -> Path:
-    if (BUNDLED / name / WEIGHTS).is_file() and "/" not in name and "\\" not in name:
-        return BUNDLED / name
-    if Path(name).is_dir():
-        return Path(name)
+    with suppress(OSError):  # a name too long for a file
+        if (BUNDLED / name / WEIGHTS).is_file() and "/" not in name and "\\" not in name:
+            return BUNDLED / name
+        if Path(name).is_dir():
+            return Path(name)
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise ModelError(
             f"no model folder at {name}; wanted a folder, a bundled name ({', '.join(bundled_names())}) or a hub id"
@@ -150,7 +152,7 @@ def _find(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as exc:
         raise ModelError(
-            f"model {name!r} is no bundled name or folder, and {_refusal(exc)}{nearest(name, bundled_names())}"
+            f"model {name[:100]!r} is no bundled name or folder, and {_refusal(exc)}{nearest(name, bundled_names())}"
         ) from exc
 
 

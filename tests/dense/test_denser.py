@@ -126,7 +126,14 @@ def test_foreign_models_that_would_compute_wrongly_are_refused(
         with pytest.raises(ModelError, match=f"pools by {named}; wanted cls_token or mean_tokens alone"):
             ElasticDenser.from_pretrained(pooled)
     (pooled / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    assert ElasticDenser.from_pretrained(pooled).settings.pooling == "mean"
+    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
+    (pooled / "modules.json").write_text(json.dumps(modules))
+    (pooled / "config_sentence_transformers.json").write_text('{"prompts": ["query: "]}')
+    settings = ElasticDenser.from_pretrained(pooled).settings
+    assert (settings.pooling, settings.query_prompt) == ("mean", "")
+    (pooled / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(ModelError, match="ends in a module Dense; wanted Normalize, Pooling, Transformer alone"):
+        ElasticDenser.from_pretrained(pooled)
 
 
 def test_an_int8_weight_without_its_scale_is_refused(tmp_path: Path) -> None:

@@ -226,8 +226,9 @@ def test_checkpoint_round_trip(bert_folder: Path, tmp_path: Path, storage: str) 
 
 
 def test_bad_checkpoints_say_what_is_wrong(tmp_path: Path, bert_folder: Path) -> None:
-    with pytest.raises(ModelError, match="no bundled name or folder"):
-        load_checkpoint("no-such-model")
+    for name in ("no-such-model", "long" * 100):
+        with pytest.raises(ModelError, match="no bundled name or folder"):
+            load_checkpoint(name)
     with pytest.raises(ModelError, match=r"config\.json"):
         load_checkpoint(tmp_path)
     checkpoint = load_checkpoint(bert_folder)
