@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from types import TracebackType
@@ -12,7 +13,7 @@ from elastic_ir.errors import BackendError, ConfigError, InputError, OverloadedE
 
 RETRY_BUDGET = 0.1
 """Retries a request, in the long run: a service that is overloaded must not be asked twice by everyone."""
-LONGEST_WAIT_S = 10.0
+LONGEST_WAIT_S, _A_DAY_S = 10.0, 86_400.0
 
 
 def check_url(url: str) -> None:
@@ -40,7 +41,7 @@ class Client:
     Args:
         url: e.g. ``http://127.0.0.1:8080``.
         token: bearer token; None sends none.
-        timeout_s: for one try.
+        timeout_s: for connecting, for sending, and between two parts of an answer, in one try.
         retries: at most, for one call.
 
     Raises:
@@ -63,8 +64,13 @@ class Client:
             raise InputError("the token has characters that no header can hold; wanted printable ASCII")
         if retries < 0:
             raise InputError(f"retries is {retries}; wanted 0 or more")
+        if not 0 < timeout_s < math.inf:
+            raise InputError(f"timeout_s is {timeout_s}; wanted seconds above 0")
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        except httpx.InvalidURL as exc:
+            raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080") from exc
         self._retries, self._allowance = retries, 1.0
 
     def search(
@@ -83,12 +89,13 @@ class Client:
     def embed(self, texts: list[str], *, subnet: str | None = None, input_type: str = "query") -> list[list[float]]:
         """Unit vectors of ``texts``; ``subnet`` such as ``w0.50-d6``. Raises as ``search``."""
         asked = {"input": texts, "input_type": input_type} | ({} if subnet is None else {"subnet": subnet})
-        return [row["embedding"] for row in self._post("/v1/embeddings", asked)["data"]]
+        return [row["embedding"] for row in self._rows("/v1/embeddings", asked, "data", {"embedding"})]
 
     def rerank(self, query: str, documents: list[str], *, budget: float | None = None) -> list[tuple[int, float]]:
         """Places and scores of ``documents``, best first. Raises as ``search``."""
         asked = {"query": query, "documents": documents} | ({} if budget is None else {"budget": budget})
-        return [(row["index"], row["relevance_score"]) for row in self._post("/v1/rerank", asked)["results"]]
+        rows = self._rows("/v1/rerank", asked, "results", {"index", "relevance_score"})
+        return [(row["index"], row["relevance_score"]) for row in rows]
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -100,6 +107,12 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def _rows(self, path: str, asked: dict[str, Any], key: str, wanted: set[str]) -> list[dict[str, Any]]:
+        rows = self._post(path, asked).get(key)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows):
+            raise BackendError(f"{self._http.base_url}: the answer has no {key!r} as wanted; is it elastic-ir serve?")
+        return rows
+
     def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
         import httpx
 
@@ -110,6 +123,8 @@ class Client:
                 response = self._http.post(path, json=asked)
             except httpx.HTTPError as exc:
                 error: Exception = BackendError(f"{self._http.base_url}: {type(exc).__name__}: {exc}; is it running?")
+            except httpx.InvalidURL as exc:
+                raise InputError(f"address {self._http.base_url}: {exc}") from exc
             except ValueError as exc:
                 raise InputError(f"the request is no JSON: {exc}") from exc
             else:
@@ -120,7 +135,7 @@ class Client:
                     kind = InputError if response.is_client_error else BackendError
                     raise kind(f"{self._http.base_url}: {failure} (status {response.status_code})")
                 named = response.headers.get("retry-after", "")
-                wait_s = float(named) if named.isdecimal() else wait_s
+                wait_s = min(float(named), _A_DAY_S) if named.isdecimal() else wait_s
                 error = OverloadedError(f"{self._http.base_url}: {failure}", max(1, round(wait_s)))
             if not left or self._allowance < 1 or wait_s > LONGEST_WAIT_S:
                 raise error

@@ -45,11 +45,28 @@ class Refusing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
+    Refusing.answer = b'{"hits": []}'
     server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_odd_answers_and_settings_are_errors_of_ours(refusing: str) -> None:
+    with Client(refusing, retries=0) as client:
+        Refusing.answer = b'{"object": "list"}'
+        with pytest.raises(BackendError, match="the answer has no 'data' as wanted"):
+            client.embed(["cat"])
+        Refusing.answer = b'{"results": [{"index": 0}]}'
+        with pytest.raises(BackendError, match="the answer has no 'results' as wanted"):
+            client.rerank("cat", ["a cat"])
+    for url in (f"{refusing}\n", "http://[v1.x]"):
+        with pytest.raises(InputError, match=r"wanted e\.g"):
+            Client(url)
+    for seconds in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="wanted seconds above 0"):
+            Client(refusing, timeout_s=seconds)
 
 
 def test_the_client_gives_what_the_service_gives(service: Any) -> None:
