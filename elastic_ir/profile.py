@@ -248,10 +248,10 @@ def monotone(costs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def settings_of(pipeline: Pipeline) -> dict[str, Any]:
-    """What of the configuration times depend on: all but where index and queries lie."""
-    return {
-        key: value for key, value in pipeline.to_config().items() if key not in ("dataset", "split", "index", "ladder")
-    }
+    """What times depend on: the configuration but for where index and queries lie, and how the index is made."""
+    manifest = pipeline.parts.generation.manifest
+    made = {"factory": manifest.factory, "subnet": manifest.encoder and manifest.encoder.subnet}
+    return pipeline.to_config() | {"dataset": None, "split": None, "ladder": None, "index": made}
 
 
 def _buckets(queries: Sequence[Query]) -> dict[int, list[Query]]:

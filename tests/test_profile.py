@@ -44,6 +44,7 @@ def test_every_level_and_batch_is_measured(pipeline: Pipeline, six_documents: Pa
     again = read_profile(tmp_path / "profile.json")
     assert again == profile
     again.check(pipeline)
+    assert again.pipeline["index"] == {"factory": "Flat", "subnet": "w1.00-d4"}
     for change in ({"machine": {}}, {"threads": 99}, {"pipeline": {}}, {"corpus_sha256": "0"}, {"models": {}}):
         with pytest.raises(ConfigError, match=f"another {next(iter(change))}.*--refresh"):
             profile.model_copy(update=change).check(pipeline)

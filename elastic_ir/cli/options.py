@@ -22,12 +22,25 @@ LevelOption = Annotated[str | None, typer.Option(help="Operating point, e.g. 'de
 
 
 def open_pipeline(
-    config: Path | None, dataset: str | None, split: str | None, index: Path | None, ladder: Path | None = None
+    config: Path | None,
+    dataset: str | None,
+    split: str | None,
+    index: Path | None,
+    ladder: Path | None = None,
+    *,
+    levelled: bool = True,
 ) -> Pipeline:
-    """The pipeline that a command names, with what its options replace."""
-    from elastic_ir.pipeline import Pipeline
+    """The pipeline that a command names, with what its options replace.
 
-    return Pipeline.from_config(config, dataset=dataset, split=split, index=index, ladder=ladder)
+    Where it is not to be ``levelled`` the ladder that its configuration names need not be there yet.
+    """
+    from elastic_ir.config import read_config
+    from elastic_ir.pipeline import DEFAULT, Pipeline
+
+    settings = read_config(config or DEFAULT)
+    if not levelled:
+        settings = settings.model_copy(update={"ladder": None})
+    return Pipeline.from_config(settings, dataset=dataset, split=split, index=index, ladder=ladder)
 
 
 def needs_serve() -> None:

@@ -53,7 +53,9 @@ def profile(
         raise ConfigError("--levels and --ladder both name levels; give one of them")
     if retimed is not None and ladder is None:
         raise ConfigError("--retimed needs --ladder, whose levels it keeps")
-    with open_pipeline(pipeline, dataset, split, index) as opened:
+    if threads is not None:
+        use_threads(threads)  # before Lucene is given its own
+    with open_pipeline(pipeline, dataset, split, index, levelled=False) as opened:
         name = dataset or opened.config.dataset
         if name is None:
             raise ConfigError("a profile needs queries; name the collection's with --dataset")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from elastic_ir.cli.options import DatasetOption, IndexOption, check_file, say
+from elastic_ir.cli.options import DatasetOption, IndexOption, check_file, open_pipeline, say
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -37,7 +37,6 @@ def sweep(
     from elastic_ir.evaluate.datasets import label_of
     from elastic_ir.evaluate.picture import draw_trade_off
     from elastic_ir.evaluate.report import check_report
-    from elastic_ir.pipeline import Pipeline
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule.ladderfile import write_ladder
     from elastic_ir.sweep import MARGIN, MEASURE
@@ -51,7 +50,7 @@ def sweep(
     if threads is not None:
         use_threads(threads)
     journal = output.with_name(f"{output.name}.scored")
-    with Pipeline.from_config(pipeline, dataset=dataset, index=index) as opened:
+    with open_pipeline(pipeline, dataset, None, index, levelled=False) as opened:
         name = dataset or opened.config.dataset
         if name is None:
             raise ConfigError("a sweep needs judged queries; name the collection with --dataset")
