@@ -9,6 +9,9 @@ from collections.abc import Callable
 LAG_S = 0.02
 REQUESTS, WEIGHT = 32, 0.3
 """Requests between two looks at what they cost, and the weight of the last look."""
+LEAST_RATE = 10.0
+"""Requests a second below which a look tells of the idle loop, which works some milliseconds each second, and not of
+requests."""
 
 
 class Lag:
@@ -43,17 +46,18 @@ class Cost:
     """
 
     def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell, self._requests, self._since, self._value = tell, 0, 0.0, 0.0
+        self._tell, self._requests, self._since, self._begun, self._value = tell, 0, 0.0, 0.0, 0.0
 
     def request(self) -> None:
         """One more was answered; called in the thread of the event loop."""
         if not self._since:
-            self._since = time.thread_time()
+            self._since, self._begun = time.thread_time(), time.monotonic()
             return
         self._requests += 1
         if self._requests == REQUESTS:
-            now = time.thread_time()
-            lately = (now - self._since) / REQUESTS
-            self._value += WEIGHT * (lately - self._value) if self._value else lately
-            self._requests, self._since = 0, now
-            self._tell(self._value)
+            spent, now = time.thread_time(), time.monotonic()
+            if LEAST_RATE * (now - self._begun) < REQUESTS:
+                lately = (spent - self._since) / REQUESTS
+                self._value += WEIGHT * (lately - self._value) if self._value else lately
+                self._tell(self._value)
+            self._requests, self._since, self._begun = 0, spent, now

@@ -12,13 +12,14 @@ from elastic_ir.serve.loop import REQUESTS, Cost, Lag
 
 
 def test_it_is_the_time_of_the_thread_by_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, told = 5.0, list[float]()
-    monkeypatch.setattr(loop.time, "thread_time", lambda: now)
+    spent, now, told = 5.0, 9.0, list[float]()
+    monkeypatch.setattr(loop.time, "thread_time", lambda: spent)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
     cost = Cost(told.append)
     cost.request()
-    for seconds in (0.001, 0.002):
+    for seconds, apart in ((0.001, 0.01), (0.05, 10.0), (0.002, 0.01)):  # the second ones come now and then
         for _ in range(REQUESTS):
-            now += seconds
+            spent, now = spent + seconds, now + apart
             cost.request()
     assert told == pytest.approx([0.001, 0.0013])
 
