@@ -11,12 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
-from elastic_ir.errors import ConfigError, InputError
+from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.machine import machine, threads
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
 from elastic_ir.runs import write
+from elastic_ir.schedule import Ladder
 from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel, read_ladder, write_ladder
+from elastic_ir.serve import server
+from elastic_ir.serve.engine import Engine
 
 LEVELS = {
     "dense:w1.00-d4+rerank:w1.00:4@1.00": (40.0, 0.7),
@@ -106,7 +109,7 @@ def test_a_ladder_of_another_collection_gets_the_times_of_this_one(
     settings: dict[str, Any], six_documents: Path, ladder: Path, tmp_path: Path
 ) -> None:
     config, retimed = tmp_path / "pipeline.yaml", tmp_path / "here.json"
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(settings | {"ladder": str(retimed)}))  # which is to be made
     options = ["--dataset", str(six_documents), "--output", str(tmp_path / "profile.json"), "--seconds", "1"]
     asked = ["profile", str(config), *options, "--threads", str(threads()), "--retimed", str(retimed)]
     assert "--retimed needs --ladder" in str(CliRunner().invoke(app, asked).exception)
@@ -119,6 +122,42 @@ def test_a_ladder_of_another_collection_gets_the_times_of_this_one(
     assert after.slo_ms == before.slo_ms
     assert after.levels[0].p50_ms != before.levels[0].p50_ms
     assert all(len(level.p95_ms) == 2 for level in after.levels)
+
+
+def test_a_service_takes_the_ladder_of_its_pipeline(
+    settings: dict[str, Any], six_documents: Path, ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = list[tuple[Any, Ladder]]()
+    monkeypatch.setattr(server, "serve", lambda service, pipeline, rungs, **_: served.append((service.mode, rungs)))
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(json.dumps(settings | {"ladder": str(ladder)}))
+    call = ["serve", str(config), "--dataset", str(six_documents), "--port", "0"]
+    for options in ([], ["--slo-ms", "300"], ["--mode", "fixed:dense:w1.00-d2"]):
+        result = CliRunner().invoke(app, [*call, *options])
+        assert result.exit_code == 0, result.exception
+    found = [(rungs.slo_s, [str(rung.level) for rung in rungs.rungs]) for _, rungs in served]
+    assert found == [(0.2, [*LEVELS]), (0.3, [*LEVELS]), (0.2, ["dense:w1.00-d2"])]
+
+
+def test_no_service_begins_that_would_refuse_all(scheduled: Pipeline) -> None:
+    assert scheduled.scheduler.ladder is not None
+    short = scheduled.scheduler.ladder._replace(slo_s=0.002)
+    with pytest.raises(ConfigError, match="no level answers within 2 ms on this machine; wanted an SLO of at least"):
+        server.serve(server.Service(lambda: scheduled, port=0), scheduled, short)
+
+
+def test_a_reopened_pipeline_must_have_what_the_one_before_had(
+    scheduled: Pipeline, settings: dict[str, Any], six_documents: Path
+) -> None:
+    assert scheduled.scheduler.ladder is not None
+    engine = Engine(scheduled, scheduled.scheduler.ladder)
+    with Pipeline.from_config(settings, dataset=str(six_documents)) as again:
+        assert server.able(again, engine) is again
+    poorer = Pipeline.from_config(settings | {"reranker": None}, dataset=str(six_documents))
+    with pytest.raises(BackendError, match="its ranker cannot be had"):
+        server.able(poorer, engine)
+    with pytest.raises(BackendError, match="closed"):
+        poorer.search("cat")
 
 
 def test_times_never_rise_from_level_to_level(ladder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -43,8 +44,10 @@ def serve(
 
     Example: elastic-ir serve pipelines/elastic.yaml --dataset DOCS --ladder ladder.json --port 8080
     """
+    from elastic_ir.config import read_config
     from elastic_ir.errors import InputError
     from elastic_ir.level import Level
+    from elastic_ir.pipeline import DEFAULT
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule.ladderfile import read_ladder
 
@@ -56,8 +59,11 @@ def serve(
     name, _, level = mode.partition(":")
     if name not in ("enforce", "monitor", "fixed") or (name == "fixed") != bool(level):
         raise InputError(f"mode {mode!r}; wanted enforce, monitor or fixed:LEVEL")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    known = None if ladder is None else read_ladder(ladder)
+    if slo_ms is not None and not math.isfinite(slo_ms):
+        raise InputError(f"--slo-ms is {slo_ms}; wanted milliseconds")
+    _log_requests()
+    configured = ladder or read_config(pipeline or DEFAULT).ladder
+    known = None if configured is None else read_ladder(Path(configured))
     if threads is not None or known is not None:
         use_threads(threads or (known.threads if known else 1))
     fixed = Level.parse(level) if level else None
@@ -70,11 +76,21 @@ def serve(
     with service.reopen() as opened:
         if fixed is not None:
             opened.parts.check(fixed)
-        if known is None:
+        rungs = None if known is None else known.of(opened.models)
+        if rungs is not None and slo_ms is not None:
+            rungs = rungs._replace(slo_s=slo_ms / 1000)
+        if fixed is not None and (rungs is None or rungs.rung(fixed) is None):
+            rungs = provisional(opened, 1000 * rungs.slo_s if rungs else slo_ms or 250.0, fixed)
+        elif rungs is None:
             rungs = provisional(opened, slo_ms or 250.0)
             say("no ladder: levels were timed here, their quality is not known; elastic-ir sweep measures both")
-        else:
-            rungs = known.of(opened.models)
-            rungs = rungs if slo_ms is None else rungs._replace(slo_s=slo_ms / 1000)
         promise = f"answers within {1000 * rungs.slo_s:.0f} ms"
         run(service, opened, rungs, started=lambda found: say(f"http://{host}:{found} {promise}"))
+
+
+def _log_requests() -> None:
+    """The service's lines as they are, on stderr; other loggers stay as the options of all commands set them."""
+    logger, lines = logging.getLogger("elastic_ir.serve"), logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers, logger.propagate = [lines], False
+    logger.setLevel(logging.INFO)

@@ -121,6 +121,8 @@ class ElasticRanker:
         budget: float | None = None,
         *,
         precision: Precision = "fp32",
+        batch_tokens: int = 2 * BATCH_TOKENS,
+        stop: Callable[[], bool] = _go_on,
     ) -> NDArray[np.float32]:
         """Final scores of documents given in retriever order.
 
@@ -130,6 +132,8 @@ class ElasticRanker:
             subnet: width, and the exit at which all stop when there is no ``budget``; None means full.
             budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
             precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
+            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
+            stop: True ends the work: the order is the best so far, documents not scored last as they came.
 
         Returns:
             ``[N]`` float32, distinct; descending is the final order: candidates that went further stay above.
@@ -145,7 +149,9 @@ class ElasticRanker:
         if budget is not None:
             steps = self.plan(budget, len(documents), subnet)
         candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
-        scored = self.score_candidates(query, candidates, steps, precision=precision)
+        scored = self.score_candidates(
+            query, candidates, steps, precision=precision, batch_tokens=batch_tokens, stop=stop
+        )
         if not scored.finite:
             raise ModelError(f"ranker {self.name} gives a score that is not finite; its weights are damaged")
         return scored.final()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.types import ASGIApp
@@ -31,6 +33,11 @@ from elastic_ir.serve.queue import Task
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
+PART_TOKENS, CHARACTERS_PER_WORD = 512, 4
+"""Of texts to embed or to score together, between which searches that wait are answered."""
+MOST_OVERHEAD = 0.05
+"""Share of the SLO that HTTP counts for at most: a service that counted with more might refuse all, and so never learn
+that it takes less again."""
 PAGE = Path(__file__).parent / "page.html"
 Answer = TypeVar("Answer")
 
@@ -58,7 +65,7 @@ def create_app(
     def costs(seconds: float) -> None:
         metrics.http.set(seconds)
         if one_core:
-            engine.add_overhead(seconds)
+            engine.add_overhead(min(seconds, MOST_OVERHEAD * engine.ladder.slo_s))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -123,9 +130,15 @@ def create_app(
         subnet = None if asked.subnet is None else denser.config.resolve(Subnet.parse(asked.subnet))
         encode = denser.encode_query if asked.input_type == "query" else denser.encode_document
         precision = engine.pipeline.config.precision
-        task = engine.run(
-            lambda: encode(texts, subnet, precision=precision), m.MAX_DEADLINE_MS / 1000, client=_client(request)
-        )
+
+        def work(between: Callable[[], bool]) -> NDArray[np.float32]:
+            found = []
+            for part in _parts(texts):
+                between()
+                found.append(encode(part, subnet, precision=precision))
+            return np.concatenate(found)
+
+        task = _run(engine, work, request)
         vectors = await _answer(request, task, mailbox, metrics)
         data = [m.Embedding(index=i, embedding=vector.tolist()) for i, vector in enumerate(vectors)]
         used = sum(len(text.split()) for text in texts)
@@ -140,11 +153,14 @@ def create_app(
         if ranker is None:
             raise BadRequestError(404, "this pipeline has no reranker")
         precision = engine.pipeline.config.precision
-        task = engine.run(
-            lambda: ranker.score(asked.query, asked.documents, budget=asked.budget, precision=precision),
-            m.MAX_DEADLINE_MS / 1000,
-            client=_client(request),
-        )
+
+        def work(between: Callable[[], bool]) -> NDArray[np.float32]:
+            return ranker.score(
+                asked.query, asked.documents, budget=asked.budget, precision=precision, batch_tokens=PART_TOKENS,
+                stop=between,
+            )  # fmt: skip
+
+        task = _run(engine, work, request)
         scores = (await _answer(request, task, mailbox, metrics)).tolist()
         order = sorted(range(len(scores)), key=lambda row: -scores[row])[: asked.top_n]
         answer = m.RerankAnswer(results=[m.RerankResult(index=row, relevance_score=scores[row]) for row in order])
@@ -228,6 +244,22 @@ def _schema(app: FastAPI, engine: Engine, guarded: bool) -> dict[str, Any]:
 
 def _client(request: Request) -> str:
     return "" if request.client is None else request.client.host
+
+
+def _run(engine: Engine, work: Callable[[Callable[[], bool]], Answer], request: Request) -> Task[Answer]:
+    seconds = m.MAX_DEADLINE_MS / 1000
+    return engine.run(work, seconds, client=_client(request), hung_up=request.scope.get(LEFT))
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """``texts`` in their order, in lists of about ``PART_TOKENS``."""
+    part: list[str] = []
+    for text in texts:
+        if part and sum(map(len, part)) + len(text) > CHARACTERS_PER_WORD * PART_TOKENS:
+            yield part
+            part = []
+        part.append(text)
+    yield part
 
 
 def _level(engine: Engine, text: str | None) -> Level | None:

@@ -70,7 +70,7 @@ class Around:
 
         endpoint = self.straight.get(path) if scope["method"] == "POST" else None
         try:
-            if path not in OPEN_PATHS and not _authorised(headers, self.token):
+            if path not in OPEN_PATHS and not authorised(headers.get("authorization", ""), self.token):
                 refusal = problem(401, "no valid bearer token; send Authorization: Bearer TOKEN")
                 refusal.headers["WWW-Authenticate"] = "Bearer"
                 await refusal(scope, receive, answer)
@@ -123,8 +123,9 @@ def problem(status: int, error: str, detail: object = None) -> JSONResponse:
     return JSONResponse({"error": error, "detail": detail}, status)
 
 
-def _authorised(headers: Headers, token: str | None) -> bool:
+def authorised(header: str, token: str | None) -> bool:
+    """Whether the ``Authorization`` header holds the bearer ``token``; None asks for none."""
     if token is None:
         return True
-    scheme, _, given = headers.get("authorization", "").partition(" ")
+    scheme, _, given = header.partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -75,6 +76,7 @@ class Engine:
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
         self._busy = self._closing = False
+        self._at_work = pipeline
         self._thread = threading.Thread(target=self._work, name="elastic-ir-engine", daemon=True)
 
     @property
@@ -163,14 +165,24 @@ class Engine:
         self._enqueue(question)
         return question
 
-    def run(self, work: Callable[[], T], seconds: float, *, client: str = "") -> Job[T]:
-        """Queue other work for the thread that owns the models.
+    def run(
+        self,
+        work: Callable[[Callable[[], bool]], T],
+        seconds: float,
+        *,
+        client: str = "",
+        hung_up: Callable[[], bool] | None = None,
+    ) -> Job[T]:
+        """Queue other work for the thread that owns the models; ``client`` and ``hung_up`` as of ``search``.
+
+        ``work`` must call what it is given before each of its parts: searches that wait are answered then. That returns
+        False, or raises once nobody wants the rest.
 
         Raises:
             OverloadedError: as ``search``.
         """
         now = self._clock()
-        job = Job(now, now + seconds, client, work=work)
+        job = Job(now, now + seconds, client, hung_up=hung_up, work=work)
         self._enqueue(job)
         return job
 
@@ -198,7 +210,7 @@ class Engine:
         """Search ``pipeline`` from the next batch on; the one before is closed when it is free."""
         with self._changed:
             before, self._pipeline = self._pipeline, pipeline
-            while self._busy:
+            while self._busy and self._at_work is before:
                 self._changed.wait()
         before.close()
 
@@ -255,21 +267,48 @@ class Engine:
                     self._changed.wait()
                     continue
                 head, now = self._queue.tasks[0], self._clock()
-                if isinstance(head, Job):
-                    if self._started(now, [head]):
-                        self._formed = self._free_at = now
-                        return self._pipeline, head
-                    continue
-                assert isinstance(head, Question)
-                level = self._choose(now, head)
-                rung = self._timed.rung(level)
-                most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
-                alike = (task for task in self._queue.tasks if isinstance(task, Question) and task.level is None)
-                batch = self._started(now, [head] if head.level is not None else list(islice(alike, most)))
-                if batch:
-                    self._formed = now
-                    self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
-                    return self._pipeline, (batch, level)
+                if isinstance(head, Question):
+                    batch, level = self._batch(head, now)
+                    if batch:
+                        return self._pipeline, (batch, level)
+                elif isinstance(head, Job) and self._started(now, [head]):
+                    self._at_work = self._pipeline
+                    self._formed = self._free_at = now
+                    return self._pipeline, head
+
+    def _batch(self, head: Question, now: float) -> tuple[list[Question], Level]:
+        """``head``, what can be answered with it, and the level; nothing where nobody waits for it any more."""
+        level = self._choose(now, head)
+        rung = self._timed.rung(level)
+        most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
+        alike = (task for task in self._queue.tasks if isinstance(task, Question) and task.level is None)
+        batch = self._started(now, [head] if head.level is not None else list(islice(alike, most)))
+        if batch:
+            self._at_work, self._formed = self._pipeline, now
+            self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
+        return batch, level
+
+    def _between(self, job: Job[Any]) -> bool:
+        """Answer the searches that wait before the next part of ``job``; always False.
+
+        Raises:
+            ExpiredError: once nobody waits for ``job``, or its time is over. OverloadedError: if the engine closes.
+        """
+        while True:
+            if job.left or self._clock() > job.due:
+                raise ExpiredError("the client has hung up, or the deadline passed")
+            if self._closing:
+                raise OverloadedError("the service is closing", 1)
+            with self._changed:
+                self._drop()
+                head, now = self._queue.tasks[0] if self._queue else None, self._clock()
+                batch, level = self._batch(head, now) if isinstance(head, Question) else ([], self._previous)
+                pipeline, self._busy = self._pipeline, True
+                if not isinstance(head, Question):
+                    self._formed = self._free_at = now
+                    return False
+            if batch:
+                self._answer(pipeline, batch, level)
 
     def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
         """Take ``tasks`` out of the queue; those that are still wanted."""
@@ -319,7 +358,7 @@ class Engine:
 
     def _do(self, job: Job[Any]) -> None:
         try:
-            job.answer.set_result(job.work())
+            job.answer.set_result(job.work(lambda: self._between(job)))
         except Exception as exc:
             job.fail(exc)
 
@@ -344,21 +383,20 @@ class Engine:
                 question.fail(exc)
             return
         ended = self._clock()
-        answered = planned = 0
+        levels = Counter[Level]()
         for question, hits in zip(batch, found, strict=True):
             if hits.degraded is None or ABANDONED.reason not in hits.degraded.reasons:
-                answered += 1
-                planned += hits.level == level
+                levels[hits.level] += 1
             else:
                 question.abandoned = True
                 self._observer.dropped("unfinished" if hits else "abandoned")
             question.answer.set_result(hits)
-        if answered:
-            self._observer.batch(level, answered, ended - started, found[0].stage_ms)
+        if levels:
+            self._observer.batch(levels, ended - started, found[0].stage_ms)
         with self._changed:
             rung = self._timed.rung(level)
             # What stands in for a level that a client insists on says nothing of what the policy chooses from.
-            telling = planned if batch[0].level is not None else answered
+            telling = levels[level] if batch[0].level is not None else levels.total()
             if rung is not None and telling == len(batch) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
             self._late, self._previous = any(ended > question.due for question in batch), level

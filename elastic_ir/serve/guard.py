@@ -103,6 +103,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """Whether to answer 503 to a POST whatever it says: the cheapest answer there is."""
     turns_away: Callable[[str], str | None] = staticmethod(lambda client: None)
     """Why (a key of ``REFUSALS``) a question of this client would be refused now: it is then not taken up at all."""
+    authorised: Callable[[str], bool] = staticmethod(lambda given: True)
+    """Whether this ``Authorization`` header is right: what others send is no sign of load."""
     refused: Callable[[str], None] = staticmethod(lambda why: None)
     """Told why a request was not taken up."""
     proxies: Proxies | None = None
@@ -159,7 +161,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.refuses():
                 self._why = "behind"
                 return
-            if self.url == SEARCH:
+            if self.url == SEARCH and self.authorised(self._header(b"authorization")):
                 self._why = self.turns_away(self._asking())
             if self._why is not None:
                 self._held = b""
@@ -194,8 +196,12 @@ class GuardedProtocol(HttpToolsProtocol):
         peer = self.client[0] if self.client else ""
         if self.proxies is None or peer not in self.proxies:
             return peer
-        said = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for").decode("latin1")
+        said = self._header(b"x-forwarded-for")
         return (said and self.proxies.get_trusted_client_address(said)[0]) or peer
+
+    def _header(self, wanted: bytes) -> str:
+        """What the header ``wanted`` says; all of it where it comes several times."""
+        return b", ".join(value for name, value in self.headers if name == wanted).decode("latin1")
 
     def _take_up(self, body: bytes) -> None:
         """Answer after all: what this one asks for may have its place."""

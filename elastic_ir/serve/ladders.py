@@ -15,14 +15,16 @@ QUERY = Query("0", "a question of about as many words as people ask")
 BATCH = 4
 
 
-def provisional(pipeline: Pipeline, slo_ms: float) -> Ladder:
+def provisional(pipeline: Pipeline, slo_ms: float, only: Level | None = None) -> Ladder:
     """The idle level, shares of its depth budget, no reranking, and BM25, each timed here at least once.
+
+    With ``only`` that level alone.
 
     Their quality is not known: it falls from 1 by equal steps, so that cheaper counts as worse. A batch counts as long
     as its queries one by one; the scheduler learns what it really takes.
     """
-    levels = default_levels(pipeline.level)
-    if "bm25" in pipeline.parts.retrievers and pipeline.level.retriever != "bm25":
+    levels = [only] if only else default_levels(pipeline.level)
+    if not only and "bm25" in pipeline.parts.retrievers and pipeline.level.retriever != "bm25":
         levels.append(Level("bm25"))
     profile = measure(pipeline, levels, [QUERY], batches=(1,), seconds=SECONDS, least=1, progress=False)
     sizes = np.arange(1, BATCH + 1)

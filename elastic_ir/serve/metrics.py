@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -58,10 +59,12 @@ class Metrics:
         """The exposition format."""
         return generate_latest(self.registry)
 
-    def batch(self, level: Level, size: int, seconds: float, stage_ms: dict[str, float]) -> None:
-        """A batch was answered."""
-        self._batches.observe(size)
-        self._answered.labels(self._name(level)).inc(size)
+    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
+        """A batch was answered, so many of it at each level."""
+        self._batches.observe(sum(levels.values()))
+        for level, count in levels.items():
+            self._answered.labels(self._name(level)).inc(count)
+        level = max(levels, key=lambda one: levels[one])
         for name, ms in stage_ms.items():
             self._stages.labels(name).observe(ms / 1000)
         for known in self._qualities:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from elastic_ir.level import Level
@@ -10,8 +11,8 @@ from elastic_ir.level import Level
 class Observer(Protocol):
     """What the engine tells of its work; called with its lock held or from its thread, so it must be quick."""
 
-    def batch(self, level: Level, size: int, seconds: float, stage_ms: dict[str, float]) -> None:
-        """A batch was answered."""
+    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
+        """A batch was answered, so many of it at each level."""
 
     def waited(self, seconds: float) -> None:
         """A request waited so long for its batch."""
@@ -27,7 +28,7 @@ class Observer(Protocol):
 class Silent:
     """An observer that does not care."""
 
-    def batch(self, level: Level, size: int, seconds: float, stage_ms: dict[str, float]) -> None:
+    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
         """Ignore it."""
 
     def waited(self, seconds: float) -> None:

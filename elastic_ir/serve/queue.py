@@ -70,9 +70,9 @@ class Question(Task[Hits]):
 
 @dataclass(eq=False, kw_only=True)
 class Job(Task[T]):
-    """Other work for the thread that owns the models, done on its own."""
+    """Other work for the thread that owns the models: ``work`` calls what it is given before each of its parts."""
 
-    work: Callable[[], T]
+    work: Callable[[Callable[[], bool]], T]
 
 
 class Queue:

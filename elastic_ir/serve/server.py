@@ -26,6 +26,7 @@ from elastic_ir.machine import cores
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.schedule import Ladder
 from elastic_ir.serve.app import create_app
+from elastic_ir.serve.around import authorised
 from elastic_ir.serve.engine import Engine, Mode
 from elastic_ir.serve.guard import GuardedProtocol
 from elastic_ir.serve.loop import Lag
@@ -78,7 +79,7 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         started: called with the port when requests are taken.
 
     Raises:
-        ConfigError: if other machines would be served without a token.
+        ConfigError: if other machines would be served without a token, or no level is fast enough for the SLO.
     """
     check_address(service)
     torch.set_num_interop_threads(1)
@@ -87,6 +88,11 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         archive_classes(pipeline.parts.lucene.folder)
     metrics = Metrics(ladder)
     engine = Engine(pipeline, ladder, service.mode, metrics)
+    if engine.least_s > ladder.slo_s:
+        raise ConfigError(
+            f"no level answers within {1000 * ladder.slo_s:.3g} ms on this machine; wanted an SLO of at least "
+            f"{1000 * engine.least_s:.0f} ms (--slo-ms)"
+        )
     engine.start(WARM_UP)
     gc.collect()
     gc.freeze()  # what is there now stays: to look through it for garbage every few seconds takes longer than a search
@@ -105,6 +111,7 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
 
         refuses = staticmethod(behind)
         turns_away = staticmethod(engine.announce)
+        authorised = staticmethod(lambda given: authorised(given, service.token))
         refused = staticmethod(metrics.refused_unread)
 
     Protocol.lag = lag
@@ -173,7 +180,7 @@ def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Even
             continue
         again.clear()
         try:
-            pipeline = reopen()
+            pipeline = able(reopen(), engine)
         except (ElasticIRError, OSError) as exc:
             failed = newest
             logger.warning("generation %d cannot be opened, %d goes on: %s", newest, engine.pipeline.generation, exc)
@@ -183,6 +190,22 @@ def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Even
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+
+
+def able(pipeline: Pipeline, engine: Engine) -> Pipeline:
+    """``pipeline``, once all of it is there that the one before has, and what would start with the first search.
+
+    Raises:
+        BackendError: if one of its models could not be read. SubnetError: if it cannot run a level of the ladder.
+    """
+    try:
+        if lost := sorted(set(engine.pipeline.models) - set(pipeline.models)):
+            raise BackendError(f"its {lost[0]} cannot be had")
+        pipeline.warm_up(*(rung.level for rung in engine.ladder.rungs))
+    except BaseException:
+        pipeline.close()
+        raise
+    return pipeline
 
 
 def _newest(index: Path) -> int:

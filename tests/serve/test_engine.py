@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -64,11 +65,11 @@ class Told:
 
     def __init__(self) -> None:
         self.gone: list[str] = []
-        self.answered = 0
+        self.answered = Counter[Level]()
         self.levels: list[tuple[Level, Level]] = []
 
-    def batch(self, level: Level, size: int, *_: object) -> None:
-        self.answered += size
+    def batch(self, levels: Counter[Level], *_: object) -> None:
+        self.answered += levels
 
     def waited(self, seconds: float) -> None: ...
 
@@ -156,7 +157,7 @@ def test_work_ends_when_all_of_a_batch_have_left(start: Callable[..., Engine], s
     while not stub.asked:
         time.sleep(0.001)
     task.abandon()
-    assert engine.run(lambda: "free", 5.0).answer.result(2) == "free"
+    assert engine.run(lambda _: "free", 5.0).answer.result(2) == "free"
 
 
 def test_who_leaves_while_a_batch_is_at_work_is_not_counted_as_answered(
@@ -169,9 +170,9 @@ def test_who_leaves_while_a_batch_is_at_work_is_not_counted_as_answered(
     stub.at_work = lambda texts: left.abandon() if "left" in texts else None
     stub.gate.set()
     assert len(stays.answer.result(5)) == 1
-    engine.run(lambda: None, 5.0).answer.result(5)
+    engine.run(lambda _: None, 5.0).answer.result(5)
     assert [texts for _, texts in stub.asked] == [["first"], ["left", "stays"]]
-    assert told.answered == 2
+    assert told.answered.total() == 2
     assert told.gone == ["abandoned"]
 
 
@@ -194,15 +195,17 @@ def test_who_has_hung_up_is_not_searched_for_though_nobody_said_so_yet(
 def test_the_time_of_what_stands_in_for_a_level_that_a_client_insists_on_is_not_learned(
     start: Callable[..., Engine], stub: Stub
 ) -> None:
-    engine = start()
+    told = Told()
+    engine = start(observer=told)
     stub.at_work = lambda texts: time.sleep(0.2)
     stub.stands_in = Level.parse("dense:w0.25-d2")
     engine.search("bm25 is down", 1, 5.0, CHEAP).answer.result(5)
-    engine.run(lambda: None, 5.0).answer.result(5)
+    engine.run(lambda _: None, 5.0).answer.result(5)
     assert engine.state.correction == 1.0
     engine.search("so are all that the policy sends there", 1, 5.0).answer.result(5)
-    engine.run(lambda: None, 5.0).answer.result(5)
+    engine.run(lambda _: None, 5.0).answer.result(5)
     assert engine.state.correction > 1.0
+    assert told.answered == {stub.stands_in: 2}
 
 
 def test_a_deadline_that_nobody_could_keep_is_the_clients_mistake(start: Callable[..., Engine]) -> None:
@@ -321,7 +324,7 @@ def test_a_failure_is_answered_and_the_next_is_served(start: Callable[..., Engin
     with pytest.raises(RuntimeError, match="memory"):
         engine.search("x", 1, 0.5).answer.result(5)
     with pytest.raises(ZeroDivisionError):
-        engine.run(lambda: 1 // 0, 0.5).answer.result(5)
+        engine.run(lambda _: 1 // 0, 0.5).answer.result(5)
     stub.fails = False
     assert engine.search("x", 1, 0.5).answer.result(5).level == DEAR
 
@@ -338,6 +341,51 @@ def test_a_swap_waits_for_the_batch_in_service(start: Callable[..., Engine], stu
     assert stub.closed
     engine.search("new", 1, 5.0).answer.result(5)
     assert other.asked == [(DEAR, ["new"])]
+
+
+def test_a_swap_waits_for_no_batch_of_the_new_one(start: Callable[..., Engine], stub: Stub) -> None:
+    engine, other = start(), Stub()
+    held(engine, stub)
+    for row in range(40):
+        engine.search(f"q{row}", 1, 9.0, DEAR)
+    other.at_work = lambda texts: time.sleep(0.02)
+    swapping = threading.Thread(target=engine.swap, args=(other,))
+    swapping.start()
+    time.sleep(0.02)
+    stub.gate.set()
+    swapping.join(5)
+    assert stub.closed
+    assert len(other.asked) < 40
+
+
+def test_a_long_job_gives_way_to_searches_and_ends_when_nobody_wants_it(
+    start: Callable[..., Engine], stub: Stub
+) -> None:
+    engine = start()
+    parts, begun = list[int](), threading.Event()
+
+    def work(between: Callable[[], bool]) -> str:
+        begun.set()
+        for part in range(1000):
+            assert not between()
+            parts.append(part)
+            time.sleep(0.005)
+        return "done"
+
+    job = engine.run(work, 20.0)
+    begun.wait(5)
+    assert [engine.search(text, 1, 1.0).answer.result(5).level for text in "ab"] == [DEAR, DEAR]
+    assert not job.answer.done()
+    job.abandon()
+    engine.run(lambda between: between(), 5.0).answer.result(5)
+    assert len(parts) < 1000
+    late = engine.run(work, 0.1)
+    with pytest.raises(ExpiredError, match="the deadline passed"):
+        late.answer.result(5)
+    last = engine.run(work, 20.0)
+    engine.close()
+    with pytest.raises(OverloadedError, match="closing"):
+        last.answer.result(0)
 
 
 def test_closing_answers_what_waits_and_refuses_what_comes(start: Callable[..., Engine], stub: Stub) -> None:

@@ -157,7 +157,10 @@ def test_a_token_is_asked_for(start_service: Callable[..., Any]) -> None:
     assert httpx.post(f"{guarded.url}/v1/search", json={"query": "cat"}, headers=right).status_code == 200
     guarded.process.terminate()
     assert guarded.process.wait(20) == 0
-    assert "Right-1" not in guarded.log.read_text()
+    log = guarded.log.read_text()
+    assert "Right-1" not in log
+    assert '"path": "/v1/search", "status": 401' in log
+    assert "cat" not in log
 
 
 def test_slow_and_idle_connections_are_dropped(service: Any) -> None:
@@ -189,7 +192,7 @@ def test_headers_without_end_are_refused(service: Any) -> None:
 def test_a_new_generation_is_served_without_a_restart(
     start_service: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
-    changing = start_service()
+    changing = start_service("--log-queries")
     corpus = changing.folder / "six" / "corpus.jsonl"
     corpus.write_text(corpus.read_text() + '{"_id": "new", "title": "", "text": "a small blue bird"}\n')
     build = ["index", "--dataset", str(changing.folder / "six"), "--output", str(changing.index),
@@ -200,6 +203,7 @@ def test_a_new_generation_is_served_without_a_restart(
         assert time.monotonic() < until
         time.sleep(0.2)
     assert found["hits"][0]["doc_id"] == "new"
+    assert '"query": "small blue bird"' in changing.log.read_text()
     changing.process.send_signal(signal.SIGHUP)
     assert post(changing, query="cat").status_code == 200
     changing.process.terminate()
@@ -216,5 +220,5 @@ def test_an_address_that_is_taken_is_found_out_first(tmp_path: Path) -> None:
 
 def test_what_it_will_not_start_with(tmp_path: Path) -> None:
     call = ["serve", "--index", str(tmp_path), "--host", "0.0.0.0"]
-    for options in (["--mode", "sometimes"], ["--mode", "fixed"]):
+    for options in (["--mode", "sometimes"], ["--mode", "fixed"], ["--slo-ms", "inf"]):
         assert CliRunner().invoke(app, [*call, *options]).exit_code != 0
