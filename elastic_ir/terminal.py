@@ -29,11 +29,13 @@ def print_table(table: Table) -> None:
 
 
 def show(hits: Hits) -> None:
-    """Print ranks, scores, ids and the beginning of each text, then level, latency and any degradation."""
+    """Print ranks, scores, ids and the beginning of each text (or "no hits"), then level, latency, any degradation."""
     out = console()
     for rank, hit in enumerate(hits, 1):
         text = shown(hit.text)[:SHOWN_CHARACTERS]
         out.print(f"{rank:>3}  {hit.score:8.3f}  [bold]{escape(shown(hit.doc_id))}[/bold]  {escape(text)}")
+    if not hits:
+        out.print("no hits")
     stages = ", ".join(f"{name} {ms:.0f}" for name, ms in hits.stage_ms.items())
     out.print(f"[dim]level {hits.level}, {hits.latency_ms:.0f} ms ({escape(stages)})[/dim]")
     if hits.degraded:

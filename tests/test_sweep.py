@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from elastic_ir import grid as grid_module
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
-from elastic_ir.errors import BackendError, ConfigError
+from elastic_ir.errors import BackendError, ConfigError, DatasetError
 from elastic_ir.grid import Journal, runs_of_grid
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
@@ -108,6 +108,9 @@ def test_the_command_writes_ladder_picture_and_page(
     result = CliRunner().invoke(app, [*asked, *options])
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert "given up: dense:w1.00-d4+rerank:w1.00:6@1.00" in result.output
+    absent = CliRunner().invoke(app, [*asked[:4], "--split", "train", "--output", str(ladder)])
+    assert isinstance(absent.exception, DatasetError)
+    assert "no split 'train'; known: test" in str(absent.exception)
     assert read_ladder(ladder).slo_ms == 60000
     assert plot.stat().st_size > 0
     assert "Sweep" in page.read_text()

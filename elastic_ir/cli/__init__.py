@@ -40,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Pipeline configurations.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(help="Pipeline files: all keys, a check of one.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 
 

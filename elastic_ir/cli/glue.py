@@ -32,7 +32,7 @@ def glue(
         str, typer.Option(help="Which learn in a step: fixed (all, the full one in every second) or sandwich.")
     ] = "fixed",
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also distil the first two subnets alone, fine-tune first layers.")
+        bool, typer.Option("--baselines", help="Also two subnets alone, first layers alone, layers left out.")
     ] = False,
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, help="Peak, of fine-tuning; 1e-4 suits small models, 3e-5 BERT-base.")

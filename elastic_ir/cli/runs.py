@@ -89,7 +89,7 @@ def run(
         )
     degraded = "".join(f"; {count:,} degraded: {reason}" for reason, count in metadata["degraded"].items())
     mean = f"{metadata['latency_ms']['mean']:.1f} ms each on average"
-    say(f"{output}: {metadata['queries']:,} queries, {mean}{degraded}")
+    say(f"{output}: {metadata['queries']:,} queries at {metadata['level']}, {mean}{degraded}")
 
 
 @runs_app.command()

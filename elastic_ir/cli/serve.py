@@ -80,11 +80,12 @@ def serve(
         if rungs is not None and slo_ms is not None:
             rungs = rungs._replace(slo_s=slo_ms / 1000)
         if fixed is not None and (rungs is None or rungs.rung(fixed) is None):
+            say(f"{fixed} is timed here first")
             rungs = provisional(opened, 1000 * rungs.slo_s if rungs else slo_ms or 250.0, fixed)
         elif rungs is None:
+            say("no ladder: levels are timed here, their quality is not known; elastic-ir sweep measures both")
             rungs = provisional(opened, slo_ms or 250.0)
-            say("no ladder: levels were timed here, their quality is not known; elastic-ir sweep measures both")
-        promise = f"answers within {1000 * rungs.slo_s:.0f} ms"
+        promise = f"answers are due within {1000 * rungs.slo_s:.0f} ms"
         run(service, opened, rungs, started=lambda found: say(f"http://{host}:{found} {promise}"))
 
 
