@@ -89,7 +89,9 @@ def run(
         )
     degraded = "".join(f"; {count:,} degraded: {reason}" for reason, count in metadata["degraded"].items())
     mean = f"{metadata['latency_ms']['mean']:.1f} ms each on average"
-    say(f"{output}: {metadata['queries']:,} queries at {metadata['level']}, {mean}{degraded}")
+    used = [*metadata["flops"]]
+    where = used[0] if len(used) == 1 else f"{len(used)} levels"
+    say(f"{output}: {metadata['queries']:,} queries at {where}, {mean}{degraded}")
 
 
 @runs_app.command()
