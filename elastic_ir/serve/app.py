@@ -33,8 +33,8 @@ from elastic_ir.serve.queue import Task
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
-PART_TOKENS, CHARACTERS_PER_WORD = 512, 4
-"""Of texts to embed or to score together, between which searches that wait are answered."""
+PART_TOKENS, PART_CHARACTERS = 512, 2_048
+"""Of the documents to score, or the texts to embed, before searches that wait are answered."""
 MOST_OVERHEAD = 0.05
 """Share of the SLO that HTTP counts for at most: a service that counted with more might refuse all, and so never learn
 that it takes less again."""
@@ -252,10 +252,10 @@ def _run(engine: Engine, work: Callable[[Callable[[], bool]], Answer], request: 
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """``texts`` in their order, in lists of about ``PART_TOKENS``."""
+    """``texts`` in their order, in lists of about ``PART_CHARACTERS``."""
     part: list[str] = []
     for text in texts:
-        if part and sum(map(len, part)) + len(text) > CHARACTERS_PER_WORD * PART_TOKENS:
+        if part and sum(map(len, part)) + len(text) > PART_CHARACTERS:
             yield part
             part = []
         part.append(text)
