@@ -68,7 +68,7 @@ def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
     with np.errstate(over="ignore"):
         singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32)
     if np.isnan(singles).any():
-        doc_id = list(scores)[int(np.isnan(singles).argmax())]
+        doc_id = list(scores)[int(np.flatnonzero(np.isnan(singles))[0])]
         raise InputError(f"{where}: document {doc_id!r} has score NaN; wanted a number")
     return [doc_id for doc_id, _ in in_run_order(zip(scores, singles.tolist(), strict=True))]
 

@@ -98,7 +98,7 @@ def _reordered(ranking: Ranking, scored: Scored, plan: Plan) -> Ranking:
     reranked = ranking._replace(hits=(*hits, *_below(hits[-1].score, tail)))
     if not scored.stopped:
         return reranked
-    furthest = int(scored.steps.max())
+    furthest = int(np.max(scored.steps))
     done = int((scored.steps == furthest).sum())
     detail = f"stopped with {done} of {len(head)} candidates scored by {plan[furthest - 1].subnet}"
     return _degraded(reranked, "deadline", detail)
