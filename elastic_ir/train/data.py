@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from elastic_ir.datasets.lines import Line, read_lines
-from elastic_ir.elastic import Tokens
+from elastic_ir.elastic import TokenBatch, Tokens
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.train.recipe import ExampleSource, ListSource, Recipe, TextSource, TextStream
 
@@ -56,14 +56,33 @@ class TextPool:
         drawn = random.choices(held, [source.share for source in stream.texts], k=stream.pool)
         texts = [_span(random.choice(texts), source, random) for source, texts in drawn]
         self._roles = [source.role for source, _ in drawn]
-        self._ids = tokens.ids(texts, stream.max_tokens)
+        paired = [stream.pairs > 0 and random.random() < stream.pairs for _ in texts]
+        parts = [_two_parts(text, random) if pair else (text, "") for text, pair in zip(texts, paired, strict=True)]
+        self._ids = tokens.ids([one for one, _ in parts], stream.max_tokens)
+        others = tokens.ids([other for _, other in parts], stream.max_tokens) if stream.pairs else []
+        self._others = {row: ids for row, ids in enumerate(others) if paired[row]}
         self._planned: tuple[int, list[list[int]]] = -1, []
 
     def sequences(self, prompts: Mapping[str, str]) -> list[list[int]]:
-        """The texts as complete token sequences, each after the prompt of its role."""
+        """The texts as complete token sequences, each after the prompt of its role; pairs have none."""
         before = {role: self._tokens.ids([prompt], _PROMPT_TOKENS)[0] for role, prompt in prompts.items()}
-        pairs = zip(self._roles, self._ids, strict=True)
-        return [self._tokens.single([*before[role], *ids]) for role, ids in pairs]
+        return [
+            self._tokens.pair(ids, self._others[row])
+            if row in self._others
+            else self._tokens.single([*before[role], *ids])
+            for row, (role, ids) in enumerate(zip(self._roles, self._ids, strict=True))
+        ]
+
+    def padded(self, sequences: Sequence[Sequence[int]], rows: Sequence[int]) -> TokenBatch:
+        """Those ``rows`` of ``sequences``, as a batch."""
+        chosen = [sequences[row] for row in rows]
+        if not self._others:
+            return self._tokens.pad(chosen)
+        firsts = [
+            len(self._ids[row]) + 2 if row in self._others else len(found)
+            for row, found in zip(rows, chosen, strict=True)
+        ]
+        return self._tokens.pad(chosen, firsts)
 
     def rows(self, step: int) -> list[int]:
         """Numbers of the texts of the stream's own ``step``: alike in length, in random order; every text is used
@@ -100,6 +119,17 @@ def _span(text: str, source: TextSource, random: Random) -> str:
     length = random.randint(*source.span_words)
     start = random.randrange(max(1, len(words) - length + 1))
     return " ".join(words[start : start + length])
+
+
+def _two_parts(text: str, random: Random) -> tuple[str, str]:
+    """Two parts of ``text``, each a quarter to three quarters of its words; they may overlap."""
+    words = text.split()
+    parts = []
+    for _ in range(2):
+        length = random.randint(max(1, len(words) // 4), max(1, 3 * len(words) // 4))
+        start = random.randrange(max(1, len(words) - length + 1))
+        parts.append(" ".join(words[start : start + length]))
+    return parts[0], parts[1]
 
 
 class TextStreams:

@@ -82,6 +82,8 @@ class DenserObjective:
             if stream.teach_states and asked[number] != self._sequences[number]:
                 raise ConfigError(f"stream {number}: teach_states needs texts that teacher and student read alike")
             running = stream.teach_states
+            if stream.pairs and not running:
+                raise ConfigError(f"stream {number}: pairs need teach_states; a denser's vectors are of single texts")
             self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
         if recipe.bank and all(vectors is None for vectors in self._vectors):
             raise ConfigError("bank needs a stream without teach_states: it is drawn from the vectors kept")
@@ -101,7 +103,7 @@ class DenserObjective:
     def batch(self, step: int) -> TextBatch:
         """The texts of ``step``, of one stream; streams take turns by their shares."""
         number, rows = self._texts.rows(step)
-        tokens = self.tokens.pad([self._sequences[number][row] for row in rows])
+        tokens = self._texts.pools[number].padded(self._sequences[number], rows)
         ready = self._vectors[number]
         vectors = None if ready is None else torch.from_numpy(ready[rows].astype(np.float32))
         return TextBatch(number, tokens, vectors, self._bank(step))
@@ -168,8 +170,11 @@ class DenserObjective:
 
 def _first(tokens: TokenBatch, count: int) -> TokenBatch:
     """The first ``count`` rows, padded no further than needed."""
-    lengths = tokens.lengths[:count]
-    return TokenBatch(tokens.input_ids[:count, : int(lengths.max())], lengths)
+    if count == len(tokens.lengths):
+        return tokens
+    lengths, types = tokens.lengths[:count], tokens.type_ids
+    longest = int(lengths.max())
+    return TokenBatch(tokens.input_ids[:count, :longest], lengths, None if types is None else types[:count, :longest])
 
 
 def _prompts(settings: DenserSettings) -> dict[str, str]:

@@ -65,6 +65,8 @@ class TextStream(_Settings):
             learns from all. Small subnets are cheap: give them more.
         teach_states: the teacher runs in every step of this stream and teaches its hidden states as well as its
             vectors, which are then not kept: for texts used once. Both must read the same tokens, so no prompt differs.
+        pairs: share of texts of which two parts, which may overlap, are read as ``[CLS] one [SEP] other [SEP]``, as
+            classifiers and rerankers read two texts; of a denser, with ``teach_states`` only.
     """
 
     texts: tuple[TextSource, ...] = Field(min_length=1)
@@ -74,6 +76,7 @@ class TextStream(_Settings):
     share: int = Field(default=1, gt=0)
     rows: dict[SubnetName, Annotated[int, Field(ge=0)]] = {}
     teach_states: bool = False
+    pairs: float = Field(default=0.0, ge=0, le=1)
 
 
 class ListSource(_Settings):

@@ -62,7 +62,7 @@ class RelationObjective:
     def batch(self, step: int) -> TokenBatch:
         """The texts of ``step``."""
         number, rows = self._texts.rows(step)
-        return self.tokens.pad([self._sequences[number][row] for row in rows])
+        return self._texts.pools[number].padded(self._sequences[number], rows)
 
     def losses(self, batch: TokenBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet, largest first."""

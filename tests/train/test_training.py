@@ -234,6 +234,33 @@ def test_a_pool_smaller_than_a_batch_still_serves(bert_folder: Path, texts: Path
     assert sorted(pool.rows(0)) == [0, 1, 2]
 
 
+def test_pairs_are_two_parts_of_a_text(bert_folder: Path, texts: Path) -> None:
+    tokens, prompts = load_checkpoint(bert_folder).tokens, {"query": "query : ", "document": ""}
+    pool = pool_of(bert_folder, texts, pairs=0.5)
+    sequences = pool.sequences(prompts)
+    batch = pool.padded(sequences, range(len(sequences)))
+    assert batch.type_ids is not None
+    double = [sequence.count(tokens.sep_id) == 2 for sequence in sequences]
+    assert any(double)
+    assert not all(double)
+    for sequence, pair, types in zip(sequences, double, batch.type_ids.tolist(), strict=True):
+        second = sequence[sequence.index(tokens.sep_id) + 1 :]
+        assert bool(second) == pair
+        assert types[: len(sequence)] == [0] * (len(sequence) - len(second)) + [1] * len(second)
+    assert pool_of(bert_folder, texts).padded(sequences, [0, 1]).type_ids is None
+
+
+def test_a_denser_reads_pairs_where_states_are_taught(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    streams = [{"texts": [{"path": str(texts)}], "pool": 24, "batch": 4, "pairs": 1.0, "rows": {"w0.50-d2": 2}}]
+    with pytest.raises(ConfigError, match="pairs need teach_states"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "refused", streams=streams))
+    streams[0]["teach_states"] = True
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"]}
+    train(denser_recipe(bert_folder, texts, tmp_path / "run", streams=streams, sampling=sampling, steps=40))
+    log = [json.loads(line)["losses"]["w0.50-d2"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1] < 0.8 * log[0]
+
+
 def test_lists_are_used_evenly(bert_folder: Path, texts: Path, lists: Path, tmp_path: Path) -> None:
     recipe = denser_recipe(bert_folder, texts, tmp_path, lists=[{"path": str(lists)}])
     assert Lists(recipe).batch(3) == Lists(recipe).batch(3)
