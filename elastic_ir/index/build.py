@@ -114,7 +114,8 @@ def build_index(
             shutil.rmtree(folder, ignore_errors=True)
             raise
         _commit(path, folder, manifest)
-        shutil.rmtree(path / ENCODING, ignore_errors=True)
+        if chunks is not None:
+            shutil.rmtree(path / ENCODING, ignore_errors=True)
         return open_index(path, verify=False)
 
 
@@ -210,6 +211,9 @@ def _checked(documents: Iterable[Document]) -> Iterator[Document]:
     rows: dict[str, int] = {}
     for row, document in enumerate(documents, start=1):
         doc_id = document.doc_id
+        for name, found in document._asdict().items():
+            if not isinstance(found, str):
+                raise InputError(f"row {row}: {name} is {found!r:.60}; wanted a text")
         shown = f"row {row}: doc_id {doc_id[:60]!r}"
         if not doc_id:
             raise InputError(f"{shown} is empty; every document needs an id")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexMismatchError, InputError
-from elastic_ir.index.factory import load_faiss, one_thread
+from elastic_ir.index.factory import load_faiss, one_thread, read_faiss
 from elastic_ir.index.manifest import FAISS, RESTORE, Manifest
 from elastic_ir.records import EncoderCard, in_run_order
-
-_LOADING = threading.Lock()  # the byte limit of FAISS is one for the process
 
 
 class DenseIndex:
@@ -71,7 +68,8 @@ class DenseIndex:
 
         Returns:
             N lists of (doc_id, inner product), best first, ties by doc_id descending, also where a tie
-            crosses the cut at ``k``. An approximate index may find fewer than ``k``.
+            crosses the cut at ``k``. An approximate index may find fewer than ``k``. Of several queries at once the
+            scores may differ from those of one alone in the last bit, and so the order of equal documents.
 
         Raises:
             InputError: if ``k`` is less than 1.
@@ -121,6 +119,7 @@ def _load(folder: Path, manifest: Manifest, card: EncoderCard) -> Any:
     Raises:
         IndexMismatchError: if another major version of FAISS wrote it.
         IndexCorruptError: if FAISS cannot read it or it is not what the manifest says.
+        BackendError: if memory does not suffice.
     """
     faiss = load_faiss()
     where = f"index {folder.parent}: {folder.name}/{FAISS}"
@@ -130,14 +129,14 @@ def _load(folder: Path, manifest: Manifest, card: EncoderCard) -> Any:
             "build the index again"
         )
     try:
-        with _LOADING:
-            before = faiss.get_deserialization_vector_byte_limit()
-            faiss.set_deserialization_vector_byte_limit(manifest.files[FAISS].size_bytes)
-            try:
-                index = faiss.read_index(str(folder / FAISS))
-            finally:
-                faiss.set_deserialization_vector_byte_limit(before)
-    except (RuntimeError, MemoryError) as exc:
+        index = read_faiss(folder / FAISS, manifest.factory or "", card.dimension)
+    except MemoryError as exc:
+        megabytes = manifest.files[FAISS].size_bytes / 1e6
+        raise BackendError(
+            f"{where} needs {megabytes:,.0f} MB of memory, more than can be had; free some, or build the index with a "
+            "factory that keeps less, e.g. 'IVF2048,PQ96'"
+        ) from exc
+    except RuntimeError as exc:
         raise IndexCorruptError(f"{where} cannot be read by FAISS ({str(exc).splitlines()[0]}); {RESTORE}") from exc
     found = (index.ntotal, index.d, index.metric_type)
     wanted = (manifest.documents, card.dimension, faiss.METRIC_INNER_PRODUCT)

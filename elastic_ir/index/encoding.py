@@ -67,7 +67,8 @@ class VectorChunks:
     """The vectors of a collection, in chunks of one size, on disk until the index is built.
 
     Chunks of an earlier build that was killed are taken over where the encoder, the chunk size and the
-    documents are the same; the work of another encoder is thrown away. Iterating yields the chunks in order.
+    documents are the same; the work of another encoder is thrown away, and said so. Iterating yields the chunks in
+    order.
     """
 
     def __init__(self, folder: Path, encoder: DocumentEncoder, chunk_size: int) -> None:
@@ -78,6 +79,8 @@ class VectorChunks:
         told = {"encoder": self.card._asdict(), "number_format": encoder.number_format, "chunk_size": chunk_size}
         settings = json.dumps(told, indent=2).encode()
         if not (folder / SETTINGS).is_file() or (folder / SETTINGS).read_bytes() != settings:
+            if chunks := len(list(folder.glob("*.npy"))):
+                logger.warning("%s: %d encoded chunks of another model or size are thrown away", folder.parent, chunks)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             durable.replace(folder / SETTINGS, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,6 +25,8 @@ MOST_TRAINED = 500_000
 TOGETHER_FROM = 4 * 384
 """Queries times dimensions from which a matrix product, which reads the vectors once, beats a pass for each
 query, on one thread; on more, as many times that."""
+
+_READING = threading.Lock()  # the byte limit of FAISS is one for the process
 
 
 @lru_cache(maxsize=1)
@@ -72,13 +75,35 @@ def make_index(factory: str, dimension: int, seed: int = 0) -> Any:
                 raise ConfigError(f"factory {factory!r} has {part.nlist} lists; wanted at least 1, e.g. 'IVF64,Flat'")
             part.nprobe = max(1, part.nlist // NPROBE_SHARE)
         if hasattr(part, "hnsw"):
+            levels = part.hnsw.cum_nneighbor_per_level.size() - 1
+            if levels < 1 or part.hnsw.nb_neighbors(0) < 4:  # FAISS would end the process
+                raise ConfigError(f"factory {factory!r} has a graph of fewer than 2 neighbours; wanted e.g. 'HNSW32'")
             part.hnsw.efSearch = EF_SEARCH
+        if isinstance(part, faiss.IndexPreTransform):
+            _check_steps(part, factory)
         if isinstance(part, faiss.IndexIDMap | faiss.IndexNSG | faiss.IndexNNDescent):
             raise ConfigError(f"factory {factory!r} cannot be filled chunk by chunk; wanted e.g. 'Flat' or 'HNSW32'")
         for clustering in _clusterings(part):
             clustering.seed = seed
             clustering.min_points_per_centroid = 1  # FAISS would warn on stderr; we do in check_training
     return index
+
+
+def _check_steps(part: Any, factory: str) -> None:
+    """Refuse steps that leave nothing of a vector, or a PCA that should add to it.
+
+    Raises:
+        ConfigError: saying how many dimensions there may be.
+    """
+    faiss = load_faiss()
+    for number in range(part.chain.size()):
+        step = faiss.downcast_VectorTransform(part.chain.at(number))
+        most = step.d_in if isinstance(step, faiss.PCAMatrix) else math.inf
+        if not 1 <= step.d_out <= most:
+            raise ConfigError(
+                f"factory {factory!r} makes {step.d_out} dimensions of {step.d_in}; wanted at least 1"
+                + (f", and no more than {step.d_in} by PCA" if most < math.inf else "")
+            )
 
 
 def check_training(index: Any, factory: str, count: int) -> None:
@@ -134,7 +159,7 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
 
     Raises:
         ConfigError: if there are too few vectors to train on, or FAISS refuses for another reason.
-        BackendError: if FAISS cannot write the file.
+        BackendError: if FAISS cannot write the file, or read it back.
     """
     index = make_index(factory, chunks.card.dimension, seed)
     check_training(index, factory, chunks.count)
@@ -151,6 +176,34 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
     except RuntimeError as exc:
         raise BackendError(f"FAISS cannot write {path}: {exc}") from exc
     sync(path)
+    del index
+    try:
+        read_faiss(path, factory, chunks.card.dimension)
+    except RuntimeError as exc:
+        raise BackendError(f"FAISS cannot read back the {factory!r} that it wrote to {path}: {exc}") from exc
+
+
+def read_faiss(path: Path, factory: str, dimension: int) -> Any:
+    """The index in ``path``, which ``make_index`` made; a damaged file can make FAISS take no more memory than that.
+
+    Raises:
+        RuntimeError: if FAISS cannot read it. MemoryError: if memory does not suffice.
+    """
+    faiss = load_faiss()
+    made = make_index(factory, dimension)  # kept, as what FAISS gives of its parts does not own them
+    # FAISS also holds against the limit a table of distances that it makes for Euclidean ones only.
+    tables = [4 * part.nlist * part.pq.M * part.pq.ksub for part in _parts(made) if isinstance(part, faiss.IndexIVFPQ)]
+    with _READING:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max([path.stat().st_size, *(table + 4 for table in tables)]))
+        try:
+            return faiss.read_index(str(path))
+        except RuntimeError as exc:
+            if "bad_alloc" in str(exc):
+                raise MemoryError from exc
+            raise
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def _parts(index: Any) -> Iterator[Any]:

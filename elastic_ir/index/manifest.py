@@ -149,6 +149,6 @@ def damage(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
 
 
 def _names(folder: Path) -> list[str]:
-    """Every file below ``folder`` that a manifest names, sorted."""
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    """Every file below ``folder`` that a manifest names, sorted; a link to nothing is none."""
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(set(paths) - {MANIFEST, LUCENE_LOCK})

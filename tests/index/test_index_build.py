@@ -85,6 +85,13 @@ def test_bad_ids_are_refused_with_their_row(tmp_path: Path, doc_id: str, said: s
         open_index(tmp_path)
 
 
+def test_what_is_no_text_is_refused_with_its_row(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="row 2: text is None; wanted a text"):
+        build_index([Document("a", "b"), Document("c", None)], tmp_path, lucene=False)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="row 1: doc_id is 5"):
+        build_index([Document(5, "b")], tmp_path, lucene=False)  # type: ignore[arg-type]
+
+
 def test_nothing_to_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no documents"):
         build_index([], tmp_path, lucene=False)
@@ -148,7 +155,11 @@ def test_token_lists_must_match(tmp_path: Path) -> None:
         build_index(collection(5), tmp_path, tokenize=lambda _: [[1]], lucene=False)
 
 
-@pytest.mark.parametrize("factory", ["nonsense", "", "PQ5", "IVF0,Flat", "IDMap,Flat", "LSH", "NSG16", "HNSW8_PQ4"])
+@pytest.mark.parametrize(
+    "factory",
+    ["nonsense", "", "PQ5", "IVF0,Flat", "IDMap,Flat", "LSH", "NSG16", "HNSW8_PQ4",
+     "HNSW0", "HNSW1", "IVF4_HNSW1,Flat", "RR0,Flat", "PCA0,Flat", "PCA400,Flat"],
+)  # fmt: skip
 def test_unknown_factory_is_refused_before_encoding(tmp_path: Path, factory: str) -> None:
     encoder = HashEncoder()
     with pytest.raises(ConfigError, match=repr(factory)):

@@ -40,6 +40,11 @@ def index(sound: Path, tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
+def dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -88,8 +93,9 @@ def test_damage_is_refused_with_file_and_hashes(index: Path, name: str, harm: Ca
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_files_are_refused(index: Path, name: str) -> None:
-    (index / "gen-000002" / name).unlink()
+@pytest.mark.parametrize("lose", [Path.unlink, dangle])
+def test_missing_files_are_refused(index: Path, name: str, lose: Callable[[Path], None]) -> None:
+    lose(index / "gen-000002" / name)
     with pytest.raises(IndexCorruptError, match=f"gen-000002/{name} (is missing|cannot be read)"):
         open_index(index)
 

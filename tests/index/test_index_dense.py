@@ -10,12 +10,15 @@ import pytest
 from index_helpers import DIMENSION, HashEncoder
 
 from elastic_ir.errors import BackendError, ConfigError, IndexMismatchError, InputError
-from elastic_ir.index import DenseIndex, build_index
+from elastic_ir.index import DenseIndex, build_index, open_index
 from elastic_ir.index.factory import TOGETHER_FROM, load_faiss
 from elastic_ir.records import Document
 
 COUNT = 600
-FACTORIES = ["Flat", "IVF64,Flat", "HNSW32", "PQ8x4np", "IVF16,PQ8x4np", "IVF16_HNSW8,Flat", "SQ8", "RR16,IVF8,Flat"]
+FACTORIES = [
+    "Flat", "IVF64,Flat", "HNSW32", "PQ8x4np", "IVF16,PQ8x4np", "IVF16,PQ8", "IVF16_HNSW8,Flat", "SQ8",
+    "RR16,IVF8,Flat",
+]  # fmt: skip
 
 
 def dense_index(path: Path, texts: list[str], factory: str = "Flat") -> DenseIndex:
@@ -65,6 +68,16 @@ def test_factories_find_most(
     assert recall(found, scores) > (0.2 if "PQ" in factory else 0.4)
     assert all(hits == sorted(hits, key=lambda hit: (hit[1], hit[0]), reverse=True) for hits in found)
     assert (len(index), index.factory) == (COUNT, factory)
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    build_index([Document("a", "b")], tmp_path, encoder=HashEncoder(), lucene=False).close()
+    monkeypatch.setattr(load_faiss(), "read_index", full)
+    with open_index(tmp_path) as generation, pytest.raises(BackendError, match="MB of memory, more than can be had"):
+        _ = generation.dense
 
 
 def test_search_arguments_trade_time_for_recall(

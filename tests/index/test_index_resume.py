@@ -215,3 +215,20 @@ def test_every_failing_system_call_leaves_a_whole_generation(tmp_path: Path, mon
     assert len(failures) > 12
     assert len(list(tmp_path.glob("gen-*"))) == 2
     assert all(failure.errno == errno.ENOSPC and failure.filename for failure in failures)
+
+
+def test_work_of_a_killed_build_is_lost_for_another_encoder_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails_late() -> Iterator[Document]:
+        yield from collection(100)
+        raise OSError(errno.EIO, "the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        build(tmp_path, HashEncoder(), fails_late())
+    saved = chunks(tmp_path)
+    assert saved > 0
+    build_index(collection(3), tmp_path, lucene=False).close()
+    assert chunks(tmp_path) == saved
+    build(tmp_path, HashEncoder(fingerprint="e" * 64))
+    assert f"{saved} encoded chunks of another model or size are thrown away" in caplog.text
