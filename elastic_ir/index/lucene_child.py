@@ -153,6 +153,8 @@ class Searcher:
 def told_apart(scores: Iterable[float]) -> list[float]:
     """Round to four decimals, then lower the n-th of equal scores by n millionths, in float32.
 
+    Where float32 has no such steps, from 16 on, the next lower number is taken.
+
     Source: Anserini's ``ScoreTiesAdjusterReranker``, so that trec_eval sees the order of the hits.
     """
     rounded = array("f", (math.floor(score * 1e4 + 0.5) / 1e4 for score in array("f", scores)))
@@ -162,12 +164,19 @@ def told_apart(scores: Iterable[float]) -> list[float]:
         apart = gap > 2e-4 or _float32(gap) > _float32(1e-4)
         ties = 0 if apart else ties + 1
         if ties:
-            rounded[rank] -= _float32(_float32(1e-6) * ties)
+            lowered = _float32(rounded[rank] - _float32(_float32(1e-6) * ties))
+            rounded[rank] = min(lowered, _next_lower(rounded[rank - 1]))
     return rounded.tolist()
 
 
 def _float32(number: float) -> float:
     return ctypes.c_float(number).value
+
+
+def _next_lower(number: float) -> float:
+    """The largest float32 below ``number``, which is one above 0."""
+    bits = ctypes.c_int32.from_buffer(ctypes.c_float(number))
+    return ctypes.c_float.from_buffer(ctypes.c_int32(bits.value - 1)).value if number > 0 else number
 
 
 def _text(bytes: str, offset: int, length: int, **_: Any) -> str:

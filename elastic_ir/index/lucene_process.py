@@ -6,6 +6,7 @@ What runs in it is ``elastic_ir.index.lucene_child``.
 from __future__ import annotations
 
 import json
+import locale
 import os
 import signal
 import socket
@@ -34,6 +35,8 @@ class Process:
 
     def __init__(self, heap_mb: int, options: Sequence[str] = ()) -> None:
         environment = {**os.environ, "JAVA_HOME": str(java_home())}
+        if locale.getencoding().lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):  # Java reads file names by it
+            environment["LC_ALL"] = "C.UTF-8"
         self._socket, other = socket.socketpair()
         # Another file than a pipe: nobody has to read it, and its end tells why the process is gone.
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end

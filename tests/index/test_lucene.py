@@ -26,7 +26,7 @@ from elastic_ir.errors import (
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.java import anserini_jar, class_archive, java_home
 from elastic_ir.index.lucene import LuceneIndex, build_lucene
-from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS
+from elastic_ir.index.lucene_child import KEPT_TERMS, MAX_TERMS, told_apart
 from elastic_ir.index.lucene_process import GoneError, Process
 from elastic_ir.records import in_run_order
 from elastic_ir.retrieve import BM25Retriever
@@ -98,6 +98,14 @@ def test_hits_are_in_run_order_and_equal_documents_stay_in_the_order_of_anserini
     assert result.hits == in_run_order(result.hits)
     assert doc_ids(lucene, "same") == ["twin1", "twin2"]
     assert doc_ids(lucene, "same", k=1) == ["twin1"]
+
+
+@pytest.mark.parametrize("score", [0.5, 3.1416, 15.99, 31.634, 1200.0])
+def test_equal_scores_are_told_apart_however_high(score):
+    apart = told_apart([score] * 50)
+    assert apart == sorted(set(apart), reverse=True)
+    assert len(apart) == 50
+    assert apart[-1] == pytest.approx(score, abs=1e-4, rel=1e-5)
 
 
 def test_ids_and_texts_may_have_any_character(lucene):
@@ -384,6 +392,15 @@ def test_the_process_ends_with_its_parent(folder):
         while is_alive(int(done.stdout)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not is_alive(int(done.stdout))
+
+
+def test_paths_of_any_letters_where_the_locale_knows_ascii_only(folder):
+    code = "import sys; from elastic_ir.index.lucene import LuceneIndex as L; i = L(sys.argv[1]);"
+    code += "print(i.search(['fox'], 1)[0].hits[0][0]); i.close()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], env={**os.environ, "LC_ALL": "C"}, capture_output=True, check=True
+    )
+    assert run.stdout.decode().strip() == "run"
 
 
 def test_a_missing_index_is_an_error(tmp_path):
