@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from elastic_ir.buildplan import plan_build
+from elastic_ir.buildplan import LUCENE_SHARE, plan_build
 from elastic_ir.cli import app
 from elastic_ir.config import DenserConfig
 from elastic_ir.datasets import Dataset, load
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.errors import InputError
 from elastic_ir.index.factory import _training_points, bytes_of, load_faiss, make_index, suggested
+from elastic_ir.library import build
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat", "HNSW16", "IVF8,PQ4x4", "SQ8", "PCA16,Flat", "PQ4x4,RFlat"])
@@ -79,6 +81,19 @@ def test_nothing_is_read_or_written(bert_folder: Path, tmp_path: Path) -> None:
     small = plan_build(Counted(10**12), tmp_path, None, DenserConfig())
     assert (small.faiss, small.encoding_s) == (0, 0)
     assert "too small" in small.lines()[-1]
+
+
+def test_stores_are_as_large_as_planned(bert_folder: Path, tmp_path: Path) -> None:
+    rows = [{"_id": f"document-{row}", "text": f"some words of text {row} " * 9} for row in range(300)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "queries.jsonl").write_text("")
+    dataset, denser = load(str(tmp_path)), ElasticDenser.from_pretrained(bert_folder)
+    plan = plan_build(dataset, tmp_path / "index", denser, DenserConfig())
+    folder = build(dataset, tmp_path / "index", denser).path
+    made = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "faiss.index")
+    lucene = sum(path.stat().st_size for path in (folder / "lucene").iterdir())
+    text = sum(len(document.contents) for document in dataset.documents())
+    assert plan.texts - LUCENE_SHARE * text == pytest.approx(made - lucene, rel=0.1)
 
 
 def test_the_command_says_it(bert_folder: Path, six_documents: Path, tmp_path: Path) -> None:
