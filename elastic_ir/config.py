@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from elastic_ir.errors import ConfigError, ElasticIRError, nearest
-from elastic_ir.level import Level, RerankLevel
+from elastic_ir.level import FINEST_SHARE, Level, RerankLevel
 from elastic_ir.subnet import Subnet
 
 MAX_CANDIDATES = 10_000
@@ -70,21 +70,28 @@ class FusionConfig(_Settings):
     dense_weight: float = Field(default=0.5, ge=0, le=1)
 
 
+def _as_printed(share: float) -> float:
+    return round(share, 4)
+
+
+Share = Annotated[float, Field(ge=FINEST_SHARE, le=1), AfterValidator(_as_printed)]
+
+
 class RerankerConfig(_Settings):
     """The reranker.
 
     Attributes:
         model: bundled name, folder or hub id.
-        width: of every layer, in (0, 1].
+        width: of every layer, at most 1, to four decimals, as levels print it.
         candidates: hits reranked.
-        budget: share of the candidates' full candidate-layers spent when idle, in (0, 1].
+        budget: share of the candidates' full candidate-layers spent when idle, likewise.
         retriever_weight: how much the retriever's scores, in standard deviations, add to the ranker's.
     """
 
     model: str = "elastic-ranker-small"
-    width: float = Field(default=1.0, gt=0, le=1)
+    width: Share = 1.0
     candidates: int = Field(default=50, ge=1, le=MAX_CANDIDATES)
-    budget: float = Field(default=1.0, gt=0, le=1)
+    budget: Share = 1.0
     retriever_weight: float = Field(default=0.0, ge=0)
 
 

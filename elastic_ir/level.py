@@ -9,6 +9,8 @@ from elastic_ir.errors import SubnetError, nearest
 from elastic_ir.subnet import Subnet, printed_share
 
 RETRIEVERS = ("bm25", "dense", "hybrid")
+FINEST_SHARE = 1e-4
+"""Of width or budget: four decimals are printed."""
 _RERANK = re.compile(r"rerank:w(\d\.\d{1,4}):(\d{1,5})@(\d\.\d{1,4})")
 
 

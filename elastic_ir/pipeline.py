@@ -121,7 +121,7 @@ class Pipeline:
         """
         if level is None:
             return self.level
-        level = Level.parse(level) if isinstance(level, str) else level
+        level = level if isinstance(level, Level) else Level.parse(str(level))
         self._parts.check(level)
         return level
 
@@ -326,7 +326,9 @@ class Pipeline:
 def _check_limits(k: int, deadline_ms: float | None) -> None:
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
         raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
-    if deadline_ms is not None and not 0 < deadline_ms <= _LONGEST_MS:
+    if deadline_ms is None:
+        return
+    if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or not 0 < deadline_ms <= _LONGEST_MS:
         raise InputError(f"deadline_ms is {deadline_ms!r}; wanted milliseconds above 0, a day at most")
 
 

@@ -369,8 +369,8 @@ def test_a_batch_without_a_denser_is_answered_by_bm25(
     assert set(read_run(tmp_path / "x.trec")) == {"q"}
 
 
-@pytest.mark.parametrize("deadline_ms", [float("inf"), float("nan"), 0, 1e9])
-def test_odd_deadlines_are_refused(pipeline: Pipeline, deadline_ms: float) -> None:
+@pytest.mark.parametrize("deadline_ms", [float("inf"), float("nan"), 0, 1e9, "5", True])
+def test_odd_deadlines_are_refused(pipeline: Pipeline, deadline_ms: Any) -> None:
     with pytest.raises(InputError, match="above 0, a day at most"):
         pipeline.search("cat", level="bm25", deadline_ms=deadline_ms)
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
 from elastic_ir.errors import ConfigError
-from elastic_ir.level import Level
+from elastic_ir.level import FINEST_SHARE, Level
 from elastic_ir.schedule.ladder import Ladder, Rung
 
 SMALLEST_SHARE = 0.1
@@ -56,7 +56,8 @@ def shrink_with_load(load: Load) -> Level:
     if rerank is None:
         return load.level
     share = min(1.0, max(SMALLEST_SHARE, 1 / load.in_flight))
-    return load.level._replace(rerank=rerank._replace(budget=round(rerank.budget * share, 4)))
+    budget = max(FINEST_SHARE, round(rerank.budget * share, 4))
+    return load.level._replace(rerank=rerank._replace(budget=budget))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def test_more_load_never_gets_more_budget(a: int, b: int) -> None:
     assert more.rerank.budget <= less.rerank.budget
 
 
+def test_the_least_budget_can_still_be_printed() -> None:
+    level = shrink_with_load(Load(1000, Level.parse("bm25+rerank:w1.00:50@0.0002")))
+    assert level == Level.parse(str(level)) == Level.parse("bm25+rerank:w1.00:50@0.0001")
+
+
 def test_a_level_without_reranking_stays() -> None:
     level = Level.parse("dense:w0.50-d6")
     assert shrink_with_load(Load(9, level)) == level
