@@ -92,8 +92,10 @@ def _cache() -> str:
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise RuntimeError(f"{folder} cannot be written; set XDG_CACHE_HOME to a folder that can")
-    indexes = sorted(path.name for path in folder.iterdir() if (path / "CURRENT").is_file())
-    return f"{folder}: {len(indexes)} indexes{': ' + ', '.join(indexes) if indexes else ''}"
+    indexes = sorted(path for path in folder.iterdir() if (path / "CURRENT").is_file())
+    sizes = [sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6 for path in indexes]
+    told = [f"{path.name} {size:.1f} MB" for path, size in zip(indexes, sizes, strict=True)]
+    return ", ".join([f"{folder}: {len(indexes)} indexes, {sum(sizes):.1f} MB", *told])
 
 
 def _offline() -> str:
