@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from elastic_ir.config import DenserConfig
 from elastic_ir.datasets import Dataset
 from elastic_ir.dense import ElasticDenser
+from elastic_ir.durable import writer_lock
 from elastic_ir.elastic.precision import Precision, resolve
 from elastic_ir.elastic.tokens import Tokens
 from elastic_ir.errors import IndexCorruptError, IndexLockedError, IndexMismatchError, IndexNotFoundError
 from elastic_ir.index import Generation, build_index, open_index
-from elastic_ir.index.durable import writer_lock
 from elastic_ir.records import EncoderCard
 from elastic_ir.subnet import Subnet
 

@@ -13,6 +13,7 @@ import pytest
 from elastic_ir import library
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
+from elastic_ir.durable import writer_lock
 from elastic_ir.errors import (
     BackendError,
     ConfigError,
@@ -23,7 +24,6 @@ from elastic_ir.errors import (
     SubnetError,
 )
 from elastic_ir.evaluate import read_metadata, read_run
-from elastic_ir.index.durable import writer_lock
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query

@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from elastic_ir.durable import writer_lock
 from elastic_ir.elastic import load_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.glue.maker import Data, Maker, Progress
 from elastic_ir.glue.settings import Settings
 from elastic_ir.glue.tasks import Files, files_of
-from elastic_ir.index.durable import writer_lock
 from elastic_ir.subnet import Subnet
 from elastic_ir.train.recipe import same_recipe
 

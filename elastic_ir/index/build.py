@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from elastic_ir import durable
 from elastic_ir.errors import ConfigError, IndexCorruptError, IndexNotFoundError, InputError
-from elastic_ir.index import durable
 from elastic_ir.index.current import Current, read_current, write_current
 from elastic_ir.index.encoding import DocumentEncoder, VectorChunks
 from elastic_ir.index.factory import check_training, load_faiss, make_index, write_faiss

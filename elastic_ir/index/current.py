@@ -7,8 +7,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from elastic_ir.durable import replace
 from elastic_ir.errors import IndexCorruptError, IndexNotFoundError
-from elastic_ir.index.durable import replace
 
 CURRENT = "CURRENT"
 _LINE = re.compile(rb"(gen-\d{6,}) ([0-9a-f]{64}) ([0-9a-f]{8})\n")

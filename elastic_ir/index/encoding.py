@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir import durable
 from elastic_ir.errors import InputError
-from elastic_ir.index import durable
 from elastic_ir.records import Document, EncoderCard
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from elastic_ir.durable import sync
 from elastic_ir.errors import BackendError, ConfigError
-from elastic_ir.index.durable import sync
 from elastic_ir.index.encoding import VectorChunks
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer
 
+from elastic_ir.durable import sha256
 from elastic_ir.errors import IndexCorruptError, IndexMismatchError
-from elastic_ir.index.durable import sha256
 from elastic_ir.records import EncoderCard
 
 FORMAT = 1

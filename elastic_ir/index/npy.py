@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from elastic_ir.durable import NewFile
 from elastic_ir.errors import IndexCorruptError
-from elastic_ir.index.durable import NewFile
 
 
 class NpyWriter(NewFile):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.durable import NewFile
 from elastic_ir.errors import BackendError, IndexCorruptError, InputError
-from elastic_ir.index.durable import NewFile
 from elastic_ir.index.manifest import DOC_IDS, DOCUMENT_OFFSETS, DOCUMENTS, TOKEN_OFFSETS, TOKENS
 from elastic_ir.index.npy import NpyWriter, read_npy
 from elastic_ir.records import Document

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from elastic_ir.durable import writer_lock
 from elastic_ir.elastic import ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.int8 import int8_is_available
@@ -65,6 +66,7 @@ def train(recipe: Recipe, report: Report | None = None) -> Path:
     Raises:
         ConfigError: if the recipe cannot be run here, or a loss is not finite.
         ModelError: if the teacher cannot be read.
+        IndexLockedError: if another process trains in ``output``.
     """
     recipe = _for_this_machine(recipe)
     if recipe.threads is not None:
@@ -75,12 +77,13 @@ def train(recipe: Recipe, report: Report | None = None) -> Path:
         torch.set_float32_matmul_precision("high")
         torch.backends.cuda.enable_cudnn_sdp(False)  # plans anew for every shape of a batch
     try:
-        run = _Run(recipe)
-        for step in range(run.step, recipe.steps):
-            losses = run.advance(step)
-            if report is not None:
-                report(step + 1, losses)
-        return run.finish()
+        with writer_lock(Path(recipe.output), "run"):
+            run = _Run(recipe)
+            for step in range(run.step, recipe.steps):
+                losses = run.advance(step)
+                if report is not None:
+                    report(step + 1, losses)
+            return run.finish()
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -90,7 +93,6 @@ class _Run:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.output = recipe, Path(recipe.output)
-        self.output.mkdir(parents=True, exist_ok=True)
         self.objective = OBJECTIVES[recipe.kind](recipe, load_checkpoint(recipe.teacher))
         self.sample = strategy(recipe.sampling, self.objective.student.config, recipe.seed)
         self.step = 0

@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from elastic_ir.cli import app
+from elastic_ir.durable import writer_lock
 from elastic_ir.elastic import load_checkpoint, save_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError, IndexLockedError, ModelError, SubnetError
 from elastic_ir.glue import TASKS, Experiment, Settings, maker, write_report
 from elastic_ir.glue.experiment import Score
 from elastic_ir.glue.report import rows
 from elastic_ir.glue.tasks import files_of
-from elastic_ir.index.durable import writer_lock
 from elastic_ir.train import Recipe, train
 
 SENTENCES = [("the cat sat", 1), ("a dog ran", 0), ("the bird flew in the sky", 1), ("a fish swam", 0)]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from index_helpers import HashEncoder, collection, hashes, tokenize
 
+from elastic_ir.durable import writer_lock
 from elastic_ir.errors import BackendError, ConfigError, IndexLockedError, IndexNotFoundError, InputError
 from elastic_ir.index import build_index, open_index
-from elastic_ir.index.durable import writer_lock
 from elastic_ir.records import Document
 
 
@@ -255,7 +255,7 @@ def open_handles() -> int:
 
 def test_second_writer_is_refused_at_once(tmp_path: Path) -> None:
     hold = (
-        "import sys, time, pathlib; from elastic_ir.index.durable import writer_lock\n"
+        "import sys, time, pathlib; from elastic_ir.durable import writer_lock\n"
         "with writer_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -14,10 +14,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from elastic_ir.durable import writer_lock
 from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
 from elastic_ir.elastic.int8 import int8_is_available
 from elastic_ir.elastic.precision import bf16_is_native
-from elastic_ir.errors import ConfigError, DatasetError
+from elastic_ir.errors import ConfigError, DatasetError, IndexLockedError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
 from elastic_ir.train.data import Lists, TextPool
@@ -205,6 +206,11 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
     assert [json.loads(line)["step"] for line in log] == list(range(1, 9))
     with pytest.raises(ConfigError, match="another recipe"):
         train(denser_recipe(bert_folder, texts, tmp_path / "killed", seed=1, steps=10))
+
+
+def test_a_run_has_one_writer(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    with writer_lock(tmp_path / "run"), pytest.raises(IndexLockedError, match="being written by process"):
+        train(denser_recipe(bert_folder, texts, tmp_path / "run"))
 
 
 def pool_of(bert_folder: Path, texts: Path, seed: int = 0, **changes: Any) -> TextPool:
