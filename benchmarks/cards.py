@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {
     "elastic-denser-small": (
         "BAAI/bge-small-en-v1.5", "MIT",
-        "denser-small", "quality",
+        "`benchmarks/recipes/denser-small.yaml`, then `denser-small-half.yaml`", "quality",
         "Texts: titles and random spans of arXiv (CC0), ACL anthology, Debian packages, MedQuAD and film articles, "
         "and the questions of query-wellformedness. No query or judgment of any collection below.",
     ),
     "elastic-ranker-small": (
-        "cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "ranker-small", "ranker",
+        "cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "`benchmarks/recipes/ranker-small.yaml`", "ranker",
         "Lists: titles and the questions of query-wellformedness, each with hard negatives, by TF-IDF and by dense "
         "retrieval, and a random passage "
         "of arXiv, MedQuAD, film articles, Debian packages and the ACL anthology, scored by the teacher.",
@@ -46,7 +46,7 @@ def card(name: str) -> str:
         f"Elastic encoder of elastic_ir: {config.num_layers} layers, {config.hidden_size} wide, weights as int8 with "
         f"one scale a row. Started from and taught by [{teacher}](https://huggingface.co/{teacher}) ({licence}; see "
         "NOTICE).\n\n"
-        f"Recipe: `benchmarks/recipes/{recipe}.yaml`. {data}\n\n{exits}Sub-networks trained:\n\n"
+        f"Recipe: {recipe}. {data}\n\n{exits}Sub-networks trained:\n\n"
         + "\n".join(rows)
         + "\n\n"
         f"## Measured\n\n`{command}`:\n\n{table}"
