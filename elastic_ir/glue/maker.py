@@ -139,7 +139,7 @@ class Maker:
         return self._with(
             run, teacher=str(self.folder / "teacher" / "checkpoint"), start=self.settings.model if elastic else None,
             sampling=Sampling(**sampling), steps=steps, learning_rate=2 * self.settings.learning_rate,
-            own_learning_rate=10 * self.settings.learning_rate, own_vectors=True, own_last=True, learn_words=False,
+            own_learning_rate=3 * self.settings.learning_rate, own_vectors=True, own_last=True, learn_words=False,
             temperature=2.0, hidden_loss=1.0, label_loss=0.5, changed=0.5, **_ends(steps),
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ class Settings(BaseModel):
         strategy: which of them learn in a step, see ``Sampling``.
         baselines: also fine-tune the first layers alone, distil the first two subnets each on its own, and leave layers
             out without training.
-        learning_rate: peak rate of fine-tuning; distillation takes twice that, and ten times that for what the
+        learning_rate: peak rate of fine-tuning; distillation takes twice that, and three times that for what the
             smaller subnets have to themselves.
         epochs: of fine-tuning as a share of the task's own.
         distil_epochs: of distillation, times those of fine-tuning.
