@@ -46,9 +46,7 @@ def card(name: str) -> str:
         f"Elastic encoder of elastic_ir: {config.num_layers} layers, {config.hidden_size} wide, weights as int8 with "
         f"one scale a row. Started from and taught by [{teacher}](https://huggingface.co/{teacher}) ({licence}; see "
         "NOTICE).\n\n"
-        f"Recipe: {recipe}. {data}\n\n{exits}Sub-networks trained:\n\n"
-        + "\n".join(rows)
-        + "\n\n"
+        f"Recipe: {recipe}. {data}\n\n{exits}Sub-networks trained:\n\n" + "\n".join(rows) + "\n\n"
         f"## Measured\n\n`{command}`:\n\n{table}"
     )
 
