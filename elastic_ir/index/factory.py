@@ -179,6 +179,8 @@ def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> No
     del index
     try:
         read_faiss(path, factory, chunks.card.dimension)
+    except MemoryError:
+        logger.warning("%s could not be read back for want of memory", path)
     except RuntimeError as exc:
         raise BackendError(f"FAISS cannot read back the {factory!r} that it wrote to {path}: {exc}") from exc
 

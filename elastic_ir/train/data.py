@@ -15,6 +15,8 @@ from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.train.recipe import ExampleSource, ListSource, Recipe, TextSource, TextStream
 
 _PROMPT_TOKENS = 64
+_PART_TOKENS = 254
+"""Most tokens of each part of a pair: with special tokens both fit in 512 positions."""
 _SORTED_TOGETHER = 16
 """Batches cut from one window sorted by length: little is padded."""
 
@@ -59,8 +61,10 @@ class TextPool:
         paired = [stream.pairs > 0 and random.random() < stream.pairs for _ in texts]
         parts = [_two_parts(text, random) if pair else (text, "") for text, pair in zip(texts, paired, strict=True)]
         self._ids = tokens.ids([one for one, _ in parts], stream.max_tokens)
-        others = tokens.ids([other for _, other in parts], stream.max_tokens) if stream.pairs else []
+        others = tokens.ids([other for _, other in parts], min(stream.max_tokens, _PART_TOKENS)) if stream.pairs else []
         self._others = {row: ids for row, ids in enumerate(others) if paired[row]}
+        for row in self._others:
+            self._ids[row] = self._ids[row][:_PART_TOKENS]
         self._planned: tuple[int, list[list[int]]] = -1, []
 
     def sequences(self, prompts: Mapping[str, str]) -> list[list[int]]:

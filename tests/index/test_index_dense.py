@@ -74,8 +74,8 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
     def full(path: str) -> None:
         raise RuntimeError("std::bad_alloc")
 
-    build_index([Document("a", "b")], tmp_path, encoder=HashEncoder(), lucene=False).close()
     monkeypatch.setattr(load_faiss(), "read_index", full)
+    build_index([Document("a", "b")], tmp_path, encoder=HashEncoder(), lucene=False).close()
     with open_index(tmp_path) as generation, pytest.raises(BackendError, match="MB of memory, more than can be had"):
         _ = generation.dense
 

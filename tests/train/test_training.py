@@ -254,6 +254,9 @@ def test_pairs_are_two_parts_of_a_text(bert_folder: Path, texts: Path) -> None:
         assert bool(second) == pair
         assert types[: len(sequence)] == [0] * (len(sequence) - len(second)) + [1] * len(second)
     assert pool_of(bert_folder, texts).padded(sequences, [0, 1]).type_ids is None
+    texts.write_text(json.dumps({"query": "cat " * 2000}) + "\n")
+    long = pool_of(bert_folder, texts, pairs=1.0, max_tokens=510)
+    assert max(map(len, long.sequences(prompts))) == 2 * 254 + 3
 
 
 def test_a_denser_reads_pairs_where_states_are_taught(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
