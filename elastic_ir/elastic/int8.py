@@ -90,18 +90,3 @@ def has_flag(*names: str) -> bool:
     except OSError:
         return False
     return any(name in flags for name in names)
-
-
-class PackedWeights:
-    """8-bit copies of slices of one layer's matrices, packed on first use and again when the weights have changed."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, int], tuple[int, Packed]] = {}
-
-    def get(self, name: str, weight: Tensor, version: int) -> Packed:
-        """The packed form of ``weight`` ``[out, in]``, a slice of the matrix ``name``."""
-        key = name, weight.numel()
-        found = self._kept.get(key)
-        if found is None or found[0] != version:
-            found = self._kept[key] = version, pack(weight)
-        return found[1]

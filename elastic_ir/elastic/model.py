@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elastic_ir.elastic import int8
+from elastic_ir.elastic import bf16, int8
 from elastic_ir.elastic.allocator import keep_buffers
 from elastic_ir.elastic.config import ElasticConfig
+from elastic_ir.elastic.packed import PackedWeights
 from elastic_ir.elastic.tokens import TokenBatch
 from elastic_ir.subnet import Subnet
 
@@ -68,7 +69,7 @@ class ElasticLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         for weight in (self.qkv, self.out, self.up, self.down):
             nn.init.normal_(weight, std=0.02)
-        self._packed = int8.PackedWeights()
+        self._packed = PackedWeights()
 
     def vectors(self) -> Vectors:
         """The biases and normalisation that subnets share."""
@@ -131,8 +132,11 @@ class ElasticLayer(nn.Module):
         """``x`` through the leading ``size`` rows of the matrix ``name``, plus ``bias``."""
         matrix: Tensor = getattr(self, name)
         weight = matrix[:size].t() if name in ("out", "down") else matrix[:size]
-        if int8.int8_is_active() and not torch.is_grad_enabled():
-            return int8.linear(x, self._packed.get(name, weight, matrix._version), bias)
+        if not torch.is_grad_enabled():
+            if int8.int8_is_active():
+                return int8.linear(x, self._packed.get(int8.pack, name, matrix, weight), bias)
+            if bf16.is_active(x):
+                return bf16.linear(x, self._packed.get(bf16.pack, name, matrix, weight), bias)
         return F.linear(x, weight, bias)
 
 
