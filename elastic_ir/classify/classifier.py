@@ -138,7 +138,7 @@ class ElasticClassifier:
             SubnetError: if there is no exit at this depth. InputError: if texts and pairs differ in number, or one is
                 no list of strings.
         """
-        for given in (texts, pairs or ()):
+        for given in (texts, () if pairs is None else pairs):
             if isinstance(given, str) or not all(isinstance(text, str) for text in given):
                 raise InputError(f"found {given!r:.60}; wanted a list of strings")
         subnet, outputs, device = self.config.resolve(subnet), self.config.outputs, self.model.encoder.device

@@ -58,13 +58,7 @@ class ElasticDenser:
     def __init__(
         self, model: ElasticLM, tokens: Tokens, settings: DenserSettings, name: str = "", fingerprint: str = ""
     ) -> None:
-        if settings.max_length > model.config.max_positions:
-            raise ModelError(
-                f"max_length {settings.max_length} passes the model's {model.config.max_positions} positions"
-            )
-        for prompt in (settings.query_prompt, settings.document_prompt):
-            if len(tokens.ids([prompt], settings.max_length)[0]) >= settings.max_length - 2:
-                raise ModelError(f"max_length {settings.max_length} leaves no room behind the prompt {prompt[:60]!r}")
+        check_settings(settings, model.config, tokens)
         self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
         self.name, self.fingerprint = name, fingerprint
 
@@ -242,6 +236,20 @@ def pool(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     return (hidden * mask[..., None]).sum(1) / lengths[:, None]
 
 
+def check_settings(settings: DenserSettings, config: ElasticConfig, tokens: Tokens) -> None:
+    """Refuse lengths that a model of ``config`` cannot read.
+
+    Raises:
+        ModelError: if there are too few positions, or a prompt leaves no room.
+    """
+    longest = settings.max_length
+    if longest > config.max_positions:
+        raise ModelError(f"max_length {longest} passes the model's {config.max_positions} positions")
+    for prompt in (settings.query_prompt, settings.document_prompt):
+        if len(tokens.ids([prompt], longest)[0]) >= longest - 2:
+            raise ModelError(f"max_length {longest} leaves no room behind the prompt {prompt[:60]!r}")
+
+
 def denser_settings(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> DenserSettings:
     """The checkpoint's settings with ``changes``.
 
@@ -270,7 +278,9 @@ def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in listed if isinstance(module, dict)]
     if others := sorted({*kinds} - _MODULES):
         raise ModelError(f"{checkpoint.name} ends in a module {others[0]}; wanted {', '.join(sorted(_MODULES))} alone")
-    settings: dict[str, Any] = {"max_length": min(512, checkpoint.config.max_positions)}
+    longest = _json(checkpoint.folder / "sentence_bert_config.json").get("max_seq_length")
+    lengths = [512, checkpoint.config.max_positions, *([longest] if isinstance(longest, int) and longest > 0 else [])]
+    settings: dict[str, Any] = {"max_length": min(lengths)}
     pooling = _json(checkpoint.folder / "1_Pooling" / "config.json")
     modes = {key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on}
     if named := pooling.get("pooling_mode"):
@@ -282,6 +292,8 @@ def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
         settings["pooling"] = "mean"
     prompts = _json(checkpoint.folder / "config_sentence_transformers.json").get("prompts")
     prompts = prompts if isinstance(prompts, dict) else {}
+    if modes == {"mean_tokens"} and any(prompts.values()) and pooling.get("include_prompt") is False:
+        raise ModelError(f"{checkpoint.name} leaves its prompts out of the mean; wanted `include_prompt: true`")
     settings |= {f"{kind}_prompt": prompts[kind] for kind in ("query", "document") if prompts.get(kind)}
     return settings
 

@@ -21,7 +21,7 @@ from elastic_ir.errors import ModelError, nearest
 BUNDLED = Path(__file__).parent.parent / "models"
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _SCALE = ".scale"
-_ENCODING = "1_Pooling/config.json", "config_sentence_transformers.json"
+_ENCODING = "1_Pooling/config.json", "config_sentence_transformers.json", "sentence_bert_config.json"
 """Where sentence-transformers keeps how texts become vectors."""
 _HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", _ENCODING[0]]
 
@@ -185,12 +185,17 @@ def _load_huggingface(folder: Path) -> tuple[ElasticConfig, dict[str, Tensor]]:
         return config, from_bert_state(config, _whole(BertModel, folder, add_pooling_layer=False))
     if config.type_vocab_size < 2:
         raise ModelError(f"{folder} has one token type; wanted two, for the first and the second text of a pair")
+    if found.problem_type == "multi_label_classification":
+        raise ModelError(f"{folder} gives texts several labels each; wanted a model of one label a text")
     state = _whole(BertForSequenceClassification, folder)
     depth = config.num_layers
     config = config.model_copy(update={"depth_rule": "prefix", "exits": (depth,), "outputs": found.num_labels})
     if found.num_labels > 1:
+        longest = min(512, config.max_positions)
         labels = [str(found.id2label[number]) for number in range(found.num_labels)]
-        config = config.model_copy(update={"depth_rule": "spaced", "classifier": {"labels": labels}})
+        config = config.model_copy(
+            update={"depth_rule": "spaced", "classifier": {"labels": labels, "max_length": longest}}
+        )
     result = {f"encoder.{name}": tensor for name, tensor in from_bert_state(config, state).items()}
     for ours, theirs in (("pooler", "bert.pooler.dense"), ("score", "classifier")):
         for kind in ("weight", "bias"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -113,6 +114,16 @@ class ElasticConfig(BaseModel):
         if self.depth_rule == "spaced" and self.trained and str(subnet) not in self.trained:
             _warn_untrained(str(subnet), self.trained)
         return subnet
+
+    def check_cascade(self, names: Sequence[str]) -> None:
+        """Refuse steps of a ranker's plans that are not in the order in which a plan may take them.
+
+        Raises:
+            SubnetError: if this model lacks one, or the cheapest is not the first.
+        """
+        costs = [found.width * found.depth for found in map(self.resolve, names)]
+        if costs != sorted(set(costs)):
+            raise SubnetError(f"cascade {', '.join(names)}: wanted sub-networks, the cheapest first")
 
     @property
     def plain(self) -> ElasticConfig:

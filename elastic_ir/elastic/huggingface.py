@@ -73,7 +73,7 @@ def to_bert_state(model: ElasticLM, subnet: Subnet) -> dict[str, Tensor]:
             if name in ("up", "up_bias", "down"):
                 tensor = tensor[:neurons]
             if name == "out":
-                tensor = torch.cat([tensor[: kept * size], torch.zeros((heads - kept) * size, hidden)])
+                tensor = torch.cat([tensor[: kept * size], tensor.new_zeros((heads - kept) * size, hidden)])
             result[theirs + target] = (tensor.t() if name in _TRANSPOSED else tensor).clone(
                 memory_format=torch.contiguous_format
             )

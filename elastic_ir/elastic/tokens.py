@@ -19,6 +19,8 @@ GPU_BATCH_TOKENS = 65_536
 
 CHARACTERS_PER_TOKEN = 20
 """Texts are cut at this many characters a wanted token first: tokenizers read everything, then truncate."""
+_SPACED = 50
+"""Of a text with much white space, this many times more characters are looked at."""
 
 
 class TokenBatch(NamedTuple):
@@ -79,7 +81,8 @@ class Tokens:
 
     def ids(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Token ids of each text without special tokens, at most ``max_tokens`` of them."""
-        cut = [text[: max_tokens * CHARACTERS_PER_TOKEN].encode("utf-8", "replace").decode() for text in texts]
+        limit = max_tokens * CHARACTERS_PER_TOKEN
+        cut = [_cut(text, limit).encode("utf-8", "replace").decode() for text in texts]
         return [e.ids[:max_tokens] for e in self._tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
 
     def single(self, ids: Sequence[int]) -> list[int]:
@@ -122,6 +125,11 @@ def by_token_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         group.append(row)
     if group:
         yield group
+
+
+def _cut(text: str, limit: int) -> str:
+    """The first ``limit`` characters; of a longer text, without those of white space that part no words."""
+    return text if len(text) <= limit else " ".join(text[: _SPACED * limit].split())[:limit]
 
 
 def _special(tokenizer: Tokenizer, name: str) -> int:

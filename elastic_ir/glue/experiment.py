@@ -133,7 +133,10 @@ class Experiment:
 def _keep(path: Path, found: dict[str, Any], what: str) -> None:
     """Write ``found`` beside the runs, or refuse to go on where it was something else."""
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
+        try:
+            before = dict(json.loads(path.read_text("utf-8")))
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(f"{path} is damaged ({exc}); choose another --output, or remove {path.parent}") from exc
         if changed := ", ".join(key for key in {**before, **found} if not _same(before.get(key), found.get(key))):
             raise ConfigError(f"{path.parent} holds runs of other {what} ({changed} changed); choose another --output")
         return
@@ -154,10 +157,10 @@ def _digests(files: Files) -> dict[str, Any]:
 
 
 def _read(path: Path) -> list[Score]:
-    """Scores of an earlier run; a line that a killed one did not finish is passed over."""
+    """Scores of an earlier run; a line that a killed one did not finish, or that is damaged, is passed over."""
     found = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, TypeError):
             found.append(Score(**json.loads(line)))
     return found
 

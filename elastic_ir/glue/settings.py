@@ -42,8 +42,8 @@ class Settings(BaseModel):
     strategy: Literal["fixed", "sandwich"] = "fixed"
     baselines: bool = False
     learning_rate: float = Field(default=1e-4, gt=0)
-    epochs: float = Field(default=1.0, gt=0)
-    distil_epochs: float = Field(default=2.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    distil_epochs: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     limit: int | None = Field(default=None, gt=0)
 
     @field_validator("tasks")

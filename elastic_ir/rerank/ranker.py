@@ -20,7 +20,7 @@ from elastic_ir.elastic.checkpoint import Storage, fill, upload
 from elastic_ir.elastic.model import Own, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
-from elastic_ir.errors import InputError, ModelError
+from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank.plan import Plan, Step, candidate_layers, check_budget, plan
 from elastic_ir.rerank.scored import Scored
 from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks, groups
@@ -66,6 +66,10 @@ class ElasticRanker:
     ) -> None:
         self.model, self.tokens, self.settings = model.eval().requires_grad_(False), tokens, settings
         self.name, self.fingerprint = name, fingerprint
+        try:
+            self.config.check_cascade(settings.cascade or ())
+        except SubnetError as exc:
+            raise ModelError(f"{name or 'the ranker'}: {exc}") from exc
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu", **settings: Any) -> ElasticRanker:

@@ -15,8 +15,6 @@ from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.train.recipe import ExampleSource, ListSource, Recipe, TextSource, TextStream
 
 _PROMPT_TOKENS = 64
-_PART_TOKENS = 254
-"""Most tokens of each part of a pair: with special tokens both fit in 512 positions."""
 _SORTED_TOGETHER = 16
 """Batches cut from one window sorted by length: little is padded."""
 
@@ -49,10 +47,11 @@ class TextPool:
         stream: names the sources.
         seed: decides what is drawn and in which order it is used.
         tokens: tokenizer.
+        longest: most tokens of a sequence, special tokens included.
     """
 
-    def __init__(self, stream: TextStream, seed: int, tokens: Tokens) -> None:
-        self.stream, self._seed, self._tokens = stream, seed, tokens
+    def __init__(self, stream: TextStream, seed: int, tokens: Tokens, longest: int) -> None:
+        self.stream, self._seed, self._tokens, self._longest = stream, seed, tokens, longest
         random = Random(f"{seed}:pool")
         held = [(source, _read_texts(source)) for source in stream.texts]
         drawn = random.choices(held, [source.share for source in stream.texts], k=stream.pool)
@@ -61,10 +60,11 @@ class TextPool:
         paired = [stream.pairs > 0 and random.random() < stream.pairs for _ in texts]
         parts = [_two_parts(text, random) if pair else (text, "") for text, pair in zip(texts, paired, strict=True)]
         self._ids = tokens.ids([one for one, _ in parts], stream.max_tokens)
-        others = tokens.ids([other for _, other in parts], min(stream.max_tokens, _PART_TOKENS)) if stream.pairs else []
+        half = (longest - 3) // 2
+        others = tokens.ids([other for _, other in parts], min(stream.max_tokens, half)) if stream.pairs else []
         self._others = {row: ids for row, ids in enumerate(others) if paired[row]}
         for row in self._others:
-            self._ids[row] = self._ids[row][:_PART_TOKENS]
+            self._ids[row] = self._ids[row][:half]
         self._planned: tuple[int, list[list[int]]] = -1, []
 
     def sequences(self, prompts: Mapping[str, str]) -> list[list[int]]:
@@ -73,7 +73,7 @@ class TextPool:
         return [
             self._tokens.pair(ids, self._others[row])
             if row in self._others
-            else self._tokens.single([*before[role], *ids])
+            else self._tokens.single([*before[role], *ids][: self._longest - 2])
             for row, (role, ids) in enumerate(zip(self._roles, self._ids, strict=True))
         ]
 
@@ -139,10 +139,10 @@ def _two_parts(text: str, random: Random) -> tuple[str, str]:
 class TextStreams:
     """The pools of a recipe's streams, which take turns by their shares."""
 
-    def __init__(self, recipe: Recipe, tokens: Tokens) -> None:
+    def __init__(self, recipe: Recipe, tokens: Tokens, longest: int) -> None:
         if not recipe.streams:
             raise ConfigError(f"a recipe of kind {recipe.kind} needs `streams:`, at least one with a file of texts")
-        self.pools = [TextPool(stream, recipe.seed + i, tokens) for i, stream in enumerate(recipe.streams)]
+        self.pools = [TextPool(stream, recipe.seed + i, tokens, longest) for i, stream in enumerate(recipe.streams)]
         self._turns = [number for number, stream in enumerate(recipe.streams) for _ in range(stream.share)]
 
     def rows(self, step: int) -> tuple[int, list[int]]:

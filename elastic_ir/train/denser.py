@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from elastic_ir.dense import DenserSettings, ElasticDenser, denser_settings, pool
+from elastic_ir.dense import DenserSettings, ElasticDenser, check_settings, denser_settings, pool
 from elastic_ir.elastic import ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
 from elastic_ir.elastic.importance import sort_by_importance
@@ -23,9 +24,10 @@ from elastic_ir.subnet import Subnet
 from elastic_ir.train.data import TextStreams
 from elastic_ir.train.losses import cosine_loss, similarity_loss
 from elastic_ir.train.recipe import LossWeights, Recipe
-from elastic_ir.train.sampling import nearest_larger
+from elastic_ir.train.sampling import nearest_larger, subnets
 from elastic_ir.train.student import (
     States,
+    changed,
     check_start,
     hidden_states,
     last,
@@ -64,15 +66,16 @@ class DenserObjective:
 
     def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
         self.recipe, self.tokens = recipe, teacher.tokens
-        self._texts = TextStreams(recipe, self.tokens)
         given = recipe.teacher_settings.model_dump(exclude_unset=True)
         taught_by = denser_settings(teacher, given)
         self.settings = denser_settings(teacher, given | recipe.denser.model_dump(exclude_unset=True))
         start = teacher if recipe.start is None else load_checkpoint(recipe.start)
         check_start(start, teacher)
-        config = start.config.model_copy(update={"denser": self.settings.model_dump(), "depth_rule": "spaced"})
+        config = changed(start.config, denser=self.settings.model_dump(), depth_rule="spaced")
         self.student = ElasticLM(with_own(config, recipe))
         self._missing = load_start(self.student, start)
+        self._check(recipe)
+        self._texts = TextStreams(recipe, self.tokens, config.max_positions)
         self._sequences = [pool.sequences(_prompts(self.settings)) for pool in self._texts.pools]
         encoder = ElasticDenser.from_checkpoint(teacher, device=recipe.device, **taught_by.model_dump())
         asked = [pool.sequences(_prompts(taught_by)) for pool in self._texts.pools]
@@ -81,13 +84,21 @@ class DenserObjective:
         for number, stream in enumerate(recipe.streams):
             if stream.teach_states and asked[number] != self._sequences[number]:
                 raise ConfigError(f"stream {number}: teach_states needs texts that teacher and student read alike")
-            running = stream.teach_states
-            if stream.pairs and not running:
-                raise ConfigError(f"stream {number}: pairs need teach_states; a denser's vectors are of single texts")
-            self._vectors.append(None if running else _vectors(cache, encoder, asked[number]))
-        if recipe.bank and all(vectors is None for vectors in self._vectors):
-            raise ConfigError("bank needs a stream without teach_states: it is drawn from the vectors kept")
+        for stream, sequences in zip(recipe.streams, asked, strict=True):
+            self._vectors.append(None if stream.teach_states else _vectors(cache, encoder, sequences))
         self._teacher = encoder.model.requires_grad_(False)
+
+    def _check(self, recipe: Recipe) -> None:
+        """Refuse before any of the teacher's vectors is computed what would be refused after."""
+        check_settings(self.settings, self.student.config, self.tokens)
+        known = {str(subnet) for subnet in subnets(recipe.sampling, self.student.config)}
+        for number, stream in enumerate(recipe.streams):
+            if stream.pairs and not stream.teach_states:
+                raise ConfigError(f"stream {number}: pairs need teach_states; a denser's vectors are of single texts")
+            if odd := sorted({*stream.rows} - known):
+                raise ConfigError(f"stream {number}: rows of {odd[0]}, which does not learn; wanted {sorted(known)}")
+        if recipe.bank and all(stream.teach_states for stream in recipe.streams):
+            raise ConfigError("bank needs a stream without teach_states: it is drawn from the vectors kept")
 
     def prepare(self) -> None:
         """Sort the student's heads and neurons (a ``start`` has them in order), then give each subnet its vectors."""
@@ -189,11 +200,20 @@ def _vectors(cache: Path, teacher: ElasticDenser, sequences: list[list[int]]) ->
     chunks = []
     for number in track(range(-(-len(sequences) // _CHUNK)), "teacher's vectors"):
         path = folder / f"{number:06d}.npy"
-        if not path.is_file():
-            vectors = teacher.encode_tokens(sequences[number * _CHUNK : (number + 1) * _CHUNK])
+        if (vectors := _kept(path)) is None:
+            found = teacher.encode_tokens(sequences[number * _CHUNK : (number + 1) * _CHUNK])
+            vectors = found.astype(np.float16)
             part = path.with_suffix(".part")
             with part.open("wb") as file:
-                np.save(file, vectors.astype(np.float16))
+                np.save(file, vectors)
             part.replace(path)
-        chunks.append(np.load(path))
+        chunks.append(vectors)
     return np.concatenate(chunks)
+
+
+def _kept(path: Path) -> NDArray[np.float16] | None:
+    """What an earlier run wrote there; None where it did not, or not to the end."""
+    with suppress(OSError, ValueError, EOFError):
+        found: NDArray[np.float16] = np.load(path)
+        return found
+    return None

@@ -18,6 +18,7 @@ from elastic_ir.train.losses import list_loss, score_loss
 from elastic_ir.train.recipe import Recipe
 from elastic_ir.train.sampling import subnets
 from elastic_ir.train.student import (
+    changed,
     check_start,
     hidden_states,
     last,
@@ -54,6 +55,7 @@ class RankerObjective:
         if self._prefix and (recipe.own_vectors or recipe.own_last or recipe.own_layers):
             raise ConfigError("own_vectors, own_last, own_layers: not with prefix exits; wanted depth_rule: spaced")
         self.recipe, self.tokens = recipe, teacher.tokens
+        self._longest = min(recipe.max_tokens, teacher.config.max_positions)
         self.data = Lists(recipe)
         self._ids: dict[str, list[int]] = {}
         self.teacher = ElasticScorer(teacher.config)
@@ -73,9 +75,8 @@ class RankerObjective:
         settings = config.ranker or {}
         if recipe.cascade is not None:
             settings = settings | {"cascade": recipe.cascade}
-        config = config.model_copy(update={"exits": tuple(sorted(exits)), "ranker": settings or None})
-        for name in recipe.cascade or ():
-            config.resolve(Subnet.parse(name))
+        config = changed(config, exits=tuple(sorted(exits)), ranker=settings or None)
+        config.model_copy(update={"trained": ()}).check_cascade(recipe.cascade or ())
         self.student = ElasticScorer(with_own(config, recipe))
         state = dict(start.state)
         for depth in exits:
@@ -95,11 +96,11 @@ class RankerObjective:
         """The pairs of ``step``; every list is cut to the shortest of the batch."""
         lists = self.data.batch(step)
         size = min(len(item.candidates) for item in lists)
-        queries = self.tokens.ids([item.query for item in lists], self.recipe.max_tokens // 2)
+        queries = self.tokens.ids([item.query for item in lists], self._longest // 2)
         self._tokenize([text for item in lists for text in item.candidates[:size]])
         pairs, firsts = [], []
         for item, query in zip(lists, queries, strict=True):
-            room = self.recipe.max_tokens - len(query) - 3
+            room = self._longest - len(query) - 3
             for candidate in item.candidates[:size]:
                 pairs.append(self.tokens.pair(query, self._ids[candidate][:room]))
                 firsts.append(len(query) + 2)
@@ -108,7 +109,7 @@ class RankerObjective:
     def _tokenize(self, candidates: list[str]) -> None:
         """Keep the token ids of ``candidates``: many stand in several lists."""
         new = [text for text in dict.fromkeys(candidates) if text not in self._ids]
-        self._ids |= zip(new, self.tokens.ids(new, self.recipe.max_tokens), strict=True)
+        self._ids |= zip(new, self.tokens.ids(new, self._longest), strict=True)
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the teacher to where it will compute."""

@@ -27,6 +27,14 @@ def _check_subnet(text: str) -> str:
 SubnetName = Annotated[str, AfterValidator(_check_subnet)]
 
 
+def _at_home(text: str) -> str:
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
+Place = Annotated[str, AfterValidator(_at_home)]
+"""A folder, or the name of a model; ``~`` is the user's home."""
+
+
 class TextSource(_Settings):
     """Texts for a denser: one field of a JSONL file (``.gz`` allowed).
 
@@ -176,10 +184,10 @@ class Recipe(_Settings):
     """
 
     kind: Literal["encoder", "denser", "ranker", "classifier"]
-    teacher: str
-    start: str | None = None
-    output: str
-    teacher_cache: str | None = None
+    teacher: Place
+    start: Place | None = None
+    output: Place
+    teacher_cache: Place | None = None
     name: str = ""
     streams: tuple[TextStream, ...] = ()
     lists: tuple[ListSource, ...] = ()
@@ -212,7 +220,7 @@ class Recipe(_Settings):
     depth_rule: Literal["prefix", "spaced"] = "prefix"
     cascade: tuple[SubnetName, ...] | None = None
     sampling: Sampling = Sampling()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     threads: int | None = Field(default=None, gt=0)

@@ -43,7 +43,7 @@ class RelationObjective:
             size = subnet.heads(config.num_heads) * config.head_size
             if size % recipe.relation_heads:
                 raise ConfigError(f"relation_heads {recipe.relation_heads} does not divide the {size} of {subnet}")
-        self._texts = TextStreams(recipe, self.tokens)
+        self._texts = TextStreams(recipe, self.tokens, config.max_positions)
         plain = {"query": "", "document": ""}
         self._sequences = [pool.sequences(plain) for pool in self._texts.pools]
         self.student, self._teacher = ElasticLM(config), ElasticLM(config)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from elastic_ir.config import checked
 from elastic_ir.elastic import ElasticConfig, ElasticLM, ElasticScorer, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.int8 import int8_products
@@ -22,11 +24,23 @@ States = dict[int, Tensor]
 """Zero-based layer of the full model -> the states ``[B, L, H]`` float32, first to last."""
 
 
+def changed(config: ElasticConfig, **changes: Any) -> ElasticConfig:
+    """``config`` with ``changes``, checked.
+
+    Raises:
+        ConfigError: if a model cannot be like that.
+    """
+    return checked(ElasticConfig, config.model_dump() | changes, "the model that the recipe asks for")
+
+
 def with_own(config: ElasticConfig, recipe: Recipe) -> ElasticConfig:
     """``config`` with what the recipe gives the smaller subnets for themselves: layers, a last layer, normalisation.
 
     Those that have their own already keep them.
     """
+    any_subnet = config.model_copy(update={"trained": ()})  # warns of none: they will be, or are kept
+    for name in (*recipe.own_layers, *recipe.keep):
+        any_subnet.resolve(Subnet.parse(name))
     if recipe.own_last:
         config = config.model_copy(update={"own_last": True})
     if recipe.own_layers:

@@ -179,7 +179,8 @@ class _Run:
     def finish(self) -> Path:
         """Write the checkpoint of the averaged weights."""
         folder = self.output / "checkpoint"
-        trained = {str(subnet) for step in range(1000) for subnet in self.sample(step)} | {*self.recipe.keep}
+        trained = {str(subnet) for step in range(self.recipe.steps) for subnet in self.sample(step)}
+        trained |= {*self.recipe.keep}
         config = self.objective.student.config.model_copy(update={"trained": tuple(sorted(trained, reverse=True))})
         weights = {name: p.detach() for name, p in self.weights.items()} | self.average
         save_checkpoint(folder, config, weights, self.objective.tokens)
@@ -225,7 +226,7 @@ class _Run:
         """Drop the lines of steps that were done but not saved; they will be done again."""
         log = self.output / LOG
         lines = log.read_text("utf-8").splitlines(keepends=True) if log.is_file() else []
-        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+        whole = [line for line in lines if line.endswith("\n") and _step(line) <= self.step]
         if len(whole) < len(lines):
             part = log.with_suffix(".part")
             part.write_text("".join(whole), "utf-8")
@@ -241,6 +242,7 @@ class _Run:
                 if f"exp_avg.{name}" in state:
                     kept = {key: state[f"{key}.{name}"].to(p.device) for key in ("step", "exp_avg", "exp_avg_sq")}
                     self.optimizer.state[p] = kept
+                    p.grad = torch.zeros_like(p)  # without one the optimiser would pass it over
 
 
 def _for_this_machine(recipe: Recipe) -> Recipe:
@@ -260,6 +262,14 @@ def schedule(step: int, steps: int, warmup: int, cooldown: int) -> float:
     rise = (step + 1) / (warmup + 1)
     fall = (steps - step) / (cooldown + 1)
     return min(1.0, rise, fall)
+
+
+def _step(line: str) -> float:
+    """Of a line of the log; infinite where the line is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return float("inf")
 
 
 def _finite(value: float) -> bool:

@@ -97,6 +97,12 @@ def test_a_plain_classifier_is_one_of_ours(bert_folder: Path, tmp_path: Path) ->
     found = ElasticClassifier.from_pretrained(tmp_path)
     assert found.settings.labels == ("no", "maybe", "yes")
     assert np.abs(found.logits(FIRST) - classifier.logits(FIRST)).max() < 1e-5
+    assert np.array_equal(found.logits(np.array(FIRST), np.array(FIRST)), found.logits(FIRST, FIRST))
+    assert found.settings.max_length == found.config.max_positions == 64
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"problem_type": "multi_label_classification"}))
+    with pytest.raises(ModelError, match="several labels each"):
+        ElasticClassifier.from_pretrained(tmp_path)
 
 
 def test_a_regression_gives_numbers(bert_folder: Path) -> None:

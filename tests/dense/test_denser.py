@@ -130,7 +130,18 @@ def test_foreign_models_that_would_compute_wrongly_are_refused(
     (pooled / "modules.json").write_text(json.dumps(modules))
     (pooled / "config_sentence_transformers.json").write_text('{"prompts": ["query: "]}')
     settings = ElasticDenser.from_pretrained(pooled).settings
-    assert (settings.pooling, settings.query_prompt) == ("mean", "")
+    assert (settings.pooling, settings.query_prompt, settings.max_length) == ("mean", "", 64)
+    before = ElasticDenser.from_pretrained(pooled).fingerprint
+    (pooled / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
+    shorter = ElasticDenser.from_pretrained(pooled)
+    assert shorter.settings.max_length == 24
+    assert shorter.fingerprint != before
+    (pooled / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
+    assert ElasticDenser.from_pretrained(pooled).settings.pooling == "mean"
+    (pooled / "config_sentence_transformers.json").write_text('{"prompts": {"query": "the cat"}}')
+    with pytest.raises(ModelError, match="leaves its prompts out of the mean"):
+        ElasticDenser.from_pretrained(pooled)
+    (pooled / "config_sentence_transformers.json").unlink()
     (pooled / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
     with pytest.raises(ModelError, match="ends in a module Dense; wanted Normalize, Pooling, Transformer alone"):
         ElasticDenser.from_pretrained(pooled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModel, BertForSequenceClassification, BertModel
 
 from elastic_ir.elastic import ElasticLM, ElasticScorer, TokenBatch, load_checkpoint, save_checkpoint
+from elastic_ir.elastic.huggingface import to_bert_state
 from elastic_ir.elastic.importance import measure, random_direction, reorder
 from elastic_ir.errors import ModelError, SubnetError
 from elastic_ir.subnet import Subnet
@@ -49,6 +51,11 @@ def test_extract_equals_the_subnet_and_loads_with_auto_model(
     assert plain.config.num_hidden_layers == subnet.depth
     found = plain(input_ids=batch.input_ids, attention_mask=mask(batch).long()).last_hidden_state
     assert (model(batch, subnet) - found)[mask(batch)].abs().max() < 1e-5
+
+
+def test_extract_takes_a_model_from_where_it_is(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    model = deepcopy(loaded[0]).to("meta")
+    assert {tensor.device.type for tensor in to_bert_state(model, Subnet(0.5, 2)).values()} == {"meta"}
 
 
 def check_that_only_it_changes(

@@ -33,6 +33,11 @@ def test_pairs_have_segments(tokens: Tokens) -> None:
     assert batch.lengths.tolist() == [7, 5]
 
 
+def test_white_space_takes_no_room(tokens: Tokens) -> None:
+    text = "cat dog bird"
+    assert tokens.ids(["\n" * 700 + text.replace(" ", " " * 200)], 16) == tokens.ids([text], 16)
+
+
 @pytest.mark.parametrize("text", ["", "\ud800 lone", "\x00", "🐈" * 50, "a" * 200_000, "‮abc‍"])
 def test_odd_texts_are_cut_and_never_fail(tokens: Tokens, text: str) -> None:
     assert len(tokens.ids([text], 16)[0]) <= 16

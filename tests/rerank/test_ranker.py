@@ -197,5 +197,8 @@ def test_wrong_input(ranker: ElasticRanker, bert_folder: Path) -> None:
         ranker.score(QUERY, "the cat")
     with pytest.raises(ModelError, match="score head"):
         ElasticRanker.from_pretrained(bert_folder)
+    for cascade, reason in ((["w1.00-d9"], "w1.00-d9"), (["w1.00-d2", "w1.00-d1"], "the cheapest first")):
+        with pytest.raises(ModelError, match=reason):
+            ElasticRanker(ranker.model, ranker.tokens, RankerSettings(cascade=tuple(cascade)))
     assert ranker.score(QUERY, []).shape == (0,)
     assert ElasticDenser.from_pretrained(bert_folder).dimension == 16

@@ -18,7 +18,7 @@ from elastic_ir.durable import writer_lock
 from elastic_ir.elastic import ElasticLM, ElasticScorer, load_checkpoint
 from elastic_ir.elastic.int8 import int8_is_available
 from elastic_ir.elastic.precision import bf16_is_native
-from elastic_ir.errors import ConfigError, DatasetError, IndexLockedError
+from elastic_ir.errors import ConfigError, DatasetError, ElasticIRError, IndexLockedError, SubnetError
 from elastic_ir.subnet import Subnet
 from elastic_ir.train import Recipe, read_recipe, train
 from elastic_ir.train.data import Lists, TextPool
@@ -191,9 +191,10 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
         "recipe = Recipe.model_validate_json(sys.argv[1])\n"
         "train(recipe, lambda step, _: os._exit(137) if step == int(sys.argv[2]) else None)"
     )
+    sampling = {"strategy": "fixed", "subnets": ["w0.50-d2"], "full_every": 3}  # much is idle when it resumes
     sums = []
     for name, kills in (("whole", [99]), ("killed", [3, 5, 99])):
-        recipe = denser_recipe(bert_folder, texts, tmp_path / name)
+        recipe = denser_recipe(bert_folder, texts, tmp_path / name, sampling=sampling, own_vectors=True)
         for kill in kills:
             done = subprocess.run(
                 [sys.executable, "-c", code, recipe.model_dump_json(exclude_unset=True), str(kill)], capture_output=True
@@ -205,7 +206,34 @@ def test_a_killed_run_ends_in_the_same_bytes(bert_folder: Path, texts: Path, tmp
     log = (tmp_path / "killed" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == list(range(1, 9))
     with pytest.raises(ConfigError, match="another recipe"):
-        train(denser_recipe(bert_folder, texts, tmp_path / "killed", seed=1, steps=10))
+        train(denser_recipe(bert_folder, texts, tmp_path / "killed", sampling=sampling, own_vectors=True, seed=1))
+
+
+def test_long_texts_end_at_the_models_positions(cross_encoder_folder: Path, lists: Path, tmp_path: Path) -> None:
+    lists.write_text(json.dumps({"query": "cat " * 90, "candidates": ["dog " * 90, "bird"]}) + "\n")
+    train(denser_recipe(cross_encoder_folder, lists, tmp_path / "run", kind="ranker", streams=[], exits=[2],
+                        lists=[{"path": str(lists)}], max_tokens=100, steps=1))  # fmt: skip
+
+
+def test_what_was_trained_is_what_the_steps_took(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
+    recipe = denser_recipe(bert_folder, texts, tmp_path / "run", steps=1, sampling={"strategy": "sandwich"})
+    (log,) = map(json.loads, (train(recipe).parent / "log.jsonl").read_text().splitlines())
+    assert set(load_checkpoint(tmp_path / "run" / "checkpoint").config.trained) == set(log["losses"])
+
+
+def test_a_damaged_line_of_the_log_and_a_cut_vector_file_are_made_again(
+    bert_folder: Path, texts: Path, tmp_path: Path
+) -> None:
+    recipe = denser_recipe(bert_folder, texts, tmp_path / "run", steps=2)
+    train(recipe)
+    (vectors,) = (tmp_path / "run").glob("teacher-*/*.npy")
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-9])
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write("garbage\n")
+    train(recipe.model_copy(update={"steps": 4}))
+    assert vectors.read_bytes() == whole
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_run_has_one_writer(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
@@ -213,10 +241,10 @@ def test_a_run_has_one_writer(bert_folder: Path, texts: Path, tmp_path: Path) ->
         train(denser_recipe(bert_folder, texts, tmp_path / "run"))
 
 
-def pool_of(bert_folder: Path, texts: Path, seed: int = 0, **changes: Any) -> TextPool:
+def pool_of(bert_folder: Path, texts: Path, seed: int = 0, longest: int = 512, **changes: Any) -> TextPool:
     given = {"texts": [{"path": str(texts)}], "pool": 20, "batch": 4, "max_tokens": 16}
     stream = TextStream.model_validate(given | changes)
-    return TextPool(stream, seed, load_checkpoint(bert_folder).tokens)
+    return TextPool(stream, seed, load_checkpoint(bert_folder).tokens, longest)
 
 
 def test_batches_depend_on_seed_and_step_only(bert_folder: Path, texts: Path) -> None:
@@ -257,6 +285,9 @@ def test_pairs_are_two_parts_of_a_text(bert_folder: Path, texts: Path) -> None:
     texts.write_text(json.dumps({"query": "cat " * 2000}) + "\n")
     long = pool_of(bert_folder, texts, pairs=1.0, max_tokens=510)
     assert max(map(len, long.sequences(prompts))) == 2 * 254 + 3
+    for pairs in (0.0, 1.0):
+        short = pool_of(bert_folder, texts, longest=64, pairs=pairs, max_tokens=510)
+        assert max(map(len, short.sequences(prompts))) in (63, 64)
 
 
 def test_a_denser_reads_pairs_where_states_are_taught(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
@@ -439,7 +470,7 @@ def test_own_vectors_of_the_start_are_kept(bert_folder: Path, texts: Path, tmp_p
 
 
 def test_recipes_that_cannot_work_are_refused(
-    bert_folder: Path, cross_encoder_folder: Path, texts: Path, tmp_path: Path
+    bert_folder: Path, cross_encoder_folder: Path, texts: Path, lists: Path, tmp_path: Path
 ) -> None:
     frozen = {"keep": ["w1.00-d4"], "sampling": {"strategy": "fixed", "subnets": ["w0.50-d2"]}}
     with pytest.raises(ConfigError, match="no parameter left to train"):
@@ -450,6 +481,26 @@ def test_recipes_that_cannot_work_are_refused(
         train(denser_recipe(bert_folder, texts, tmp_path / "c", kind="encoder", own_vectors=True))
     with pytest.raises(ConfigError, match="not for an encoder"):
         train(denser_recipe(bert_folder, texts, tmp_path / "d", kind="encoder", own_layers=["w0.50-d2"]))
+    later = [{"texts": [{"path": str(texts)}], "rows": {"w0.50-d3": 0}}]
+    for changes, message in (
+        ({"keep": ["w1.00-d99"]}, "w1.00-d99"),
+        ({"own_layers": ["w0.50-d9"]}, "w0.50-d9"),
+        ({"sampling": {"strategy": "fixed", "subnets": ["w1.00-d99"]}}, "w1.00-d99"),
+        ({"streams": later}, "rows of w0.50-d3"),
+        ({"denser": {"max_length": 200}}, "passes the model's 64 positions"),
+    ):
+        with pytest.raises(ElasticIRError, match=message):
+            train(denser_recipe(bert_folder, texts, tmp_path / "e", **changes))
+    assert not list((tmp_path / "e").glob("teacher-*"))
+    ranker: dict[str, Any] = {"kind": "ranker", "streams": [], "lists": [{"path": str(lists)}]}
+    with pytest.raises(ConfigError, match=r"must lie in 1\.\.4"):
+        train(denser_recipe(cross_encoder_folder, texts, tmp_path / "f", exits=[2, 20], **ranker))
+    with pytest.raises(SubnetError, match="cheapest first"):
+        train(
+            denser_recipe(
+                cross_encoder_folder, texts, tmp_path / "f", exits=[2], cascade=["w1.00-d2", "w0.50-d2"], **ranker
+            )
+        )
     with pytest.raises(ValidationError, match="lesser one first"):
         TextStream.model_validate({"texts": [{"path": "x", "span_words": [26, 5]}]})
     assert TextStream.model_validate({"texts": [{"path": "x"}], "rows": {"w0.5-d6": 0}}).rows == {"w0.50-d6": 0}
