@@ -40,7 +40,8 @@ def studentized_range_sf(q: NDArray[np.float64], groups: int, degrees: int) -> N
     from scipy.special import gammaln, ndtr
 
     tail = 40 / degrees  # where the density of the deviation has fallen by exp(-40)
-    log_deviation = np.linspace(-max(1.3 * np.sqrt(tail), tail + 0.5), np.sqrt(tail), _DEVIATIONS)
+    low = 1.3 * np.sqrt(tail) if tail < 0.3 else tail + 0.5
+    log_deviation = np.linspace(-low, np.sqrt(tail), _DEVIATIONS)
     half = degrees / 2
     log_density = 2 * half * log_deviation - half * np.exp(2 * log_deviation) + half * np.log(half) - gammaln(half)
     weight = 2 * np.exp(log_density) * (log_deviation[1] - log_deviation[0])  # [deviations]

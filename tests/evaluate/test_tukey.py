@@ -16,6 +16,13 @@ def test_the_tail_is_scipys(groups: int, degrees: int) -> None:
     assert studentized_range_sf(q, groups, degrees) == pytest.approx(wanted, abs=1e-10)
 
 
+@pytest.mark.parametrize("degrees", [10**6, 10**7, 10**9])
+def test_the_tail_of_a_large_collection_is_that_of_known_noise(degrees: int) -> None:
+    q = np.array([0.3, 1.0, 2.5, 3.8])
+    wanted = studentized_range.sf(q, 6, np.inf)
+    assert studentized_range_sf(q, 6, degrees) == pytest.approx(wanted, abs=2e-6)
+
+
 def test_of_two_runs_it_is_the_paired_t_test() -> None:
     first, second = np.random.default_rng(1).random((2, 30))
     assert tukey_hsd(np.stack([first, second]))[1] == pytest.approx(ttest_rel(first, second).pvalue, abs=1e-10)
