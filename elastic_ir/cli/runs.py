@@ -149,7 +149,9 @@ def fuse(
     runs: Annotated[list[Path], typer.Argument(help="Two runs or more.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Run to write, e.g. runs/fused.trec.")],
     method: Annotated[str, typer.Option(help="A method of ranx: rrf, wsum, mnz, bordafuse, ...")] = "rrf",
-    norm: Annotated[str, typer.Option(help="min-max, max, sum, zmuv, rank, borda or none.")] = "min-max",
+    norm: Annotated[
+        str, typer.Option(help="min-max, min-max-inverted, max, sum, zmuv, rank, borda or none.")
+    ] = "min-max",
     weights: Annotated[str | None, typer.Option(help="One for each run, e.g. 0.3,0.7.")] = None,
     params: Annotated[list[str] | None, typer.Option("--param", help="Another parameter, e.g. k=60.")] = None,
     optimize: Annotated[bool, typer.Option("--optimize", help="Choose the parameters on --qrels.")] = False,
@@ -187,14 +189,14 @@ def fuse(
 def _parameters(weights: str | None, given: list[str]) -> dict[str, Any]:
     """``--weights 0.3,0.7 --param k=60`` as data."""
     found: dict[str, Any] = {}
-    try:
-        if weights is not None:
-            found["weights"] = [float(weight) for weight in weights.split(",")]
-        for text in given:
-            name, _, value = text.partition("=")
-            found[name] = json.loads(value)
-    except ValueError as exc:
-        raise InputError(f"parameters cannot be read: {exc}; wanted e.g. --weights 0.3,0.7 and --param k=60") from exc
+    texts = [] if weights is None else [f"weights={weights}"]
+    for text in (*texts, *given):
+        name, _, value = text.partition("=")
+        try:
+            found[name] = [float(one) for one in value.split(",")] if text in texts else json.loads(value)
+        except ValueError as exc:
+            wanted = "wanted e.g. --weights 0.3,0.7 and --param k=60"
+            raise InputError(f"parameter {name} cannot be read from {value!r:.60}; {wanted}") from exc
     return found
 
 

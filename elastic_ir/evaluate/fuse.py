@@ -1,4 +1,7 @@
-"""Several runs made into one: reciprocal ranks by ourselves, every other method and normalisation by ranx."""
+"""Several runs made into one: reciprocal ranks and elections by ourselves, all else and normalisation by ranx.
+
+ranx counts an election's candidates in the order of a set, so that its result changes from process to process.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cmp_to_key
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from elastic_ir.errors import InputError, nearest
-from elastic_ir.evaluate.kernels import NUMBA_LOCK, ranx_metrics
+from elastic_ir.evaluate.kernels import FORMULA_ONLY, NUMBA_LOCK, ranx_metrics
 from elastic_ir.evaluate.measures import Measure
 from elastic_ir.fusion import RRF_K, reciprocal_rank_fusion
+from elastic_ir.progress import track
 from elastic_ir.records import Hit, Qrels, Query, Ranking, Run, in_run_order
 
 
@@ -76,6 +82,9 @@ NORMS: dict[str, str | None] = {
 
 _UNSEARCHED = {"bayesfuse", "mapfuse", "posfuse", "segfuse"}
 """Methods whose parameters are counted, not searched for."""
+_ELECTIONS = {"condorcet", "w_condorcet"}
+_TENTHS = 10
+"""Weights are tried in steps of one part of so many."""
 
 
 def fuse(
@@ -106,10 +115,14 @@ def fuse(
         parts = [{query_id: _falling(runs[i][query_id]) for query_id in query_ids} for i in members]
         if len(parts) == 1:
             fused |= parts[0]
-        elif method == "rrf":
+            continue
+        own = {name: _of_members(value, members, len(runs)) for name, value in parameters.items()}
+        if method == "rrf":
             fused |= _rrf(parts, query_ids, int(parameters.get("k", RRF_K)))
+        elif method in _ELECTIONS:
+            weights = own.get("weights", [1.0] * len(parts))
+            fused |= {q: _elected([part[q] for part in parts], weights) for q in query_ids}
         else:
-            own = {name: _of_members(value, members, len(runs)) for name, value in parameters.items()}
             fused |= _by_ranx(parts, method, NORMS[norm], own)
     return [
         Ranking(Query(query_id, ""), tuple(Hit(*pair) for pair in in_run_order(fused[query_id])))
@@ -122,29 +135,61 @@ def optimize(
 ) -> dict[str, Any]:
     """The method's parameters that do best on ``qrels``, which should be of a train split.
 
-    Only queries that are judged and that every run has are looked at.
+    Only queries that are judged and that every run has are looked at. All weights in steps of 0.1 that add up to 1 are
+    tried; of equally good ones those are taken that were tried first.
 
     Raises:
-        InputError: on unknown names, a method without parameters, or no such query.
+        InputError: on unknown names, a method without parameters, a measure that ranx lacks, or no such query.
     """
     found = _checked(runs, method, norm)
     if not (found.parameters or found.optional):
         some = ", ".join(name for name, about in METHODS.items() if about.parameters or about.optional)
         raise InputError(f"fusion method {method!r} has no parameters to choose; these have: {some}")
-    metric = str(Measure.parse(measure))
+    parsed = Measure.parse(measure)
+    if parsed.name in FORMULA_ONLY:
+        raise InputError(f"parameters cannot be chosen by {measure}; wanted another measure, e.g. ndcg@10")
     judged = [q for q, grades in qrels.items() if any(g > 0 for g in grades.values()) and all(r.get(q) for r in runs)]
     if not judged:
         raise InputError("no query has a relevant document and is in every run; are the qrels of these runs' queries?")
+    relevant = {q: {d: g for d, g in qrels[q].items() if g > 0} for q in judged}
+    parts = [{q: _falling(run[q]) for q in judged} for run in runs]
+    if found.parameters == ("weights",):
+        return {"weights": _best_weights(parts, relevant, method, norm, parsed)}
     with _quiet_ranx() as library:
         chosen = library.optimize_fusion(
-            qrels=library.Qrels({q: {d: g for d, g in qrels[q].items() if g > 0} for q in judged}),
-            runs=[library.Run({q: _falling(run[q]) for q in judged}) for run in runs],
+            qrels=library.Qrels(relevant),
+            runs=[library.Run(part) for part in parts],
             norm=NORMS[norm],
             method=method,
-            metric=metric,
+            metric=str(parsed),
             **({"show_progress": False} if method not in _UNSEARCHED else {}),
         )
     return {name: _plain(value) for name, value in chosen.items()}
+
+
+def _best_weights(parts: Sequence[Run], qrels: Qrels, method: str, norm: str, measure: Measure) -> list[float]:
+    """Of all weights in tenths that add up to 1, those that do best."""
+    grid = [w for w in product(range(_TENTHS + 1), repeat=len(parts)) if sum(w) == _TENTHS]
+    tried = [[share / _TENTHS for share in w] for w in grid]
+    with _quiet_ranx() as library:
+        judged = library.Qrels(qrels)
+        wanted = None if method in _ELECTIONS else NORMS[norm]
+        ready = [library.Run(part) for part in parts]
+        if wanted == "borda":
+            ready = library.normalization.norm_switch(wanted)(ready)
+        elif wanted is not None:
+            ready = [library.normalization.norm_switch(wanted)(run) for run in ready]
+
+        def value(weights: list[float]) -> float:
+            if method in _ELECTIONS:
+                elected = {q: _elected([part[q] for part in parts], weights) for q in qrels}
+                fused = library.Run(elected)
+            else:
+                fused = library.fuse(runs=ready, norm=None, method=method, params={"weights": weights})
+            return float(library.evaluate(judged, fused, str(measure)))
+
+        values = [value(weights) for weights in track(tried, "weights")]
+    return tried[int(np.argmax(values))]
 
 
 @contextmanager
@@ -182,12 +227,30 @@ def _parameters(found: FusionMethod, method: str, given: dict[str, Any], runs: i
             raise InputError(f"{name} is {given[name]!r}; wanted a number")
     if "k" in given and (given["k"] < 0 or given["k"] != int(given["k"])):
         raise InputError(f"k is {given['k']!r}; wanted a whole number from 0 on")
-    for name in ("weights", "log_odds", "map_scores", "probs"):
-        if name in given and not isinstance(given[name], list | tuple | np.ndarray):
+    if "phi" in given and not 0 < given["phi"] < 1:
+        raise InputError(f"phi is {given['phi']!r}; wanted a number between 0 and 1")
+    given = {name: _plain(value) for name, value in given.items()}
+    for name, each in _OF_RUNS.items():
+        if name not in given:
+            continue
+        if not isinstance(given[name], list):
             raise InputError(f"{name} is {given[name]!r}; wanted a list with one for each of {runs} runs")
-        if name in given and len(given[name]) != runs:
+        if len(given[name]) != runs:
             raise InputError(f"found {len(given[name])} {name} for {runs} runs; wanted one for each")
+        for one in given[name]:
+            numbers = one if each == _LISTS else [one]
+            if not (isinstance(numbers, list) and numbers and all(map(_is_finite, numbers))):
+                raise InputError(f"{name} has {one!r:.60}; wanted {each}")
     return given
+
+
+_NUMBERS, _LISTS = "finite numbers", "lists of finite numbers"
+_OF_RUNS = {"weights": _NUMBERS, "map_scores": _NUMBERS, "log_odds": _LISTS, "probs": _LISTS}
+"""Parameter with one entry for each run -> what an entry is."""
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _falling(scores: Mapping[str, float]) -> dict[str, float]:
@@ -215,6 +278,31 @@ def _rrf(parts: Sequence[Run], query_ids: Sequence[str], k: int) -> Run:
         return {hit.doc_id: hit.score for hit in reciprocal_rank_fusion(rankings, weights, k).hits}
 
     return {query_id: one(query_id) for query_id in query_ids}
+
+
+def _elected(parts: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
+    """Documents by weighted majority: one stands before another that more runs have below it or not at all.
+
+    Where votes go in circles or are equal, the order of Borda's count decides, then doc_id.
+
+    Source: Montague and Aslam, CIKM 2002 (Condorcet fusion).
+    """
+    ranks = [{doc_id: rank for rank, doc_id in enumerate(part)} for part in parts]
+    documents = list(dict.fromkeys(doc_id for part in parts for doc_id in part))
+    ballots = {doc_id: [rank.get(doc_id, len(documents)) for rank in ranks] for doc_id in documents}
+    points = {
+        doc_id: sum(weight * -rank for weight, rank in zip(weights, ballot, strict=True))
+        for doc_id, ballot in ballots.items()
+    }
+
+    def compare(one: str, other: str) -> int:
+        votes = zip(weights, ballots[one], ballots[other], strict=True)
+        lost = sum(weight * ((mine > theirs) - (mine < theirs)) for weight, mine, theirs in votes)
+        return (lost > 0) - (lost < 0)
+
+    first = [doc_id for doc_id, _ in in_run_order(points.items())]
+    order = sorted(first, key=cmp_to_key(compare))
+    return {doc_id: float(len(order) - rank) for rank, doc_id in enumerate(order)}
 
 
 def _by_ranx(parts: Sequence[Run], method: str, norm: str | None, parameters: Mapping[str, Any]) -> Run:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -72,6 +73,66 @@ print(json.dumps(fused))
         assert (queries["only"], queries["late"]) == ({"x": 2.0, "y": 1.0}, {"z": 1.0}), name
 
 
+def test_elections_are_the_same_in_every_process() -> None:
+    code = f"""
+import json
+from elastic_ir.evaluate.fuse import fuse
+for method, parameters in (("condorcet", {{}}), ("w_condorcet", {{"weights": [0.3, 0.7]}})):
+    print([[hit.doc_id for hit in ranking.hits] for ranking in fuse([{ONE}, {TWO}], method, "none", parameters)])
+"""
+    said = set()
+    for seed in ("1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.add(done.stdout)
+    (found,) = said
+    assert found.splitlines()[1].startswith("[['c', 'd', 'a', 'b'], ['d', 'a', 'b']")
+
+
+def test_the_majority_decides_and_circles_go_by_points() -> None:
+    votes = [{"a": 3.0, "b": 2.0, "c": 1.0}, {"b": 3.0, "a": 2.0, "c": 1.0}, {"a": 3.0, "b": 2.0}]
+    (elected,) = fuse([{"q": vote} for vote in votes], "condorcet")
+    assert [hit.doc_id for hit in elected.hits] == ["a", "b", "c"]
+    circle = [{"a": 3.0, "b": 2.0, "c": 1.0}, {"b": 3.0, "c": 2.0, "a": 1.0}, {"c": 3.0, "a": 2.0, "b": 1.0}]
+    one, other = (fuse([{"q": vote} for vote in order], "condorcet")[0] for order in (circle, circle[::-1]))
+    assert [hit.doc_id for hit in one.hits] == [hit.doc_id for hit in other.hits]
+
+
+def test_weights_of_three_runs_are_tried_to_the_last_tenth() -> None:
+    # only weights near (0.2, 0.7, 0.1) put the right document first in each query
+    runs = [
+        {"q1": {"r": 0.0, "x": 1.0}, "q2": {"r": 1.0, "x": 0.0, "y": 0.4}},
+        {"q1": {"r": 1.0, "x": 0.72}, "q2": {"r": 0.7, "x": 1.0, "y": 0.0}},
+        {"q1": {"r": 1.0, "x": 0.0}, "q2": {"r": 0.0, "x": 0.9, "y": 1.0}},
+    ]
+    code = f"""
+from elastic_ir.evaluate.fuse import optimize
+tried = []
+import elastic_ir.evaluate.fuse as room
+real = room.track
+room.track = lambda them, name: tried.extend(them) or real(them, name)
+optimize({runs}, {{"q1": {{"r": 1}}, "q2": {{"r": 1}}}}, "wsum", "none", "mrr")
+print(sorted(map(tuple, tried)))
+"""
+    tried = json.loads(without_compiling("-c", code).replace("(", "[").replace(")", "]"))
+    assert len(tried) == 66
+    assert [0.2, 0.7, 0.1] in tried
+
+
+@pytest.mark.parametrize("as_list", [list, tuple, np.array])
+def test_weights_go_with_their_runs_where_one_lacks_the_query(as_list: type) -> None:
+    code = f"""
+import json
+import numpy as np
+from elastic_ir.evaluate.fuse import fuse
+runs = [{{"q": {{"x": 2.0, "y": 1.0}}}}, {{"p": {{"x": 1.0}}}}, {{"q": {{"y": 2.0, "x": 1.0}}}}]
+weights = {"np.array" if as_list is np.array else as_list.__name__}([1.0, 0.1, 0.2])
+(found, _) = fuse(runs, "wsum", "min-max", {{"weights": weights}})
+print(json.dumps({{hit.doc_id: hit.score for hit in found.hits}}))
+"""
+    assert json.loads(without_compiling("-c", code)) == {"x": 1.0, "y": 0.2}
+
+
 def test_weights_are_chosen_on_the_train_split(tmp_path: Path) -> None:
     good = {"q1": {"d": 2.0, "a": 1.0}, "q2": {"b": 2.0, "a": 1.0}}
     bad = {"q1": {"a": 2.0, "d": 1.0}, "q2": {"a": 2.0, "b": 1.0}}
@@ -118,6 +179,10 @@ def test_the_tables_name_what_ranx_has() -> None:
         ("rrf", "min-max", {"k": -1}, "k is -1; wanted a whole number from 0 on"),
         ("rrf", "min-max", {"k": float("nan")}, "k is nan; wanted a number"),
         ("wsum", "min-max", {"weights": 0.5}, "weights is 0.5; wanted a list"),
+        ("wsum", "min-max", {"weights": ["a", "b"]}, "weights has 'a'; wanted finite numbers"),
+        ("wsum", "min-max", {"weights": [float("nan"), 1.0]}, "weights has nan"),
+        ("probfuse", "min-max", {"probs": [1, 2]}, "probs has 1; wanted lists of finite numbers"),
+        ("rbc", "min-max", {"phi": 2}, "phi is 2; wanted a number between 0 and 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(method: str, norm: str, parameters: dict[str, object], message: str) -> None:
@@ -139,6 +204,9 @@ def test_choosing_needs_parameters_and_judged_queries() -> None:
         fuse([ONE])
     with pytest.raises(InputError, match="no parameters to choose; these have: rrf"):
         optimize([ONE, TWO], {"q1": {"a": 1}}, "sum")
+    for measure in ("judged@10", "bpref"):
+        with pytest.raises(InputError, match=f"cannot be chosen by {measure}"):
+            optimize([ONE, TWO], {"q1": {"a": 1}}, "wsum", measure=measure)
     with pytest.raises(InputError, match="no query has a relevant document"):
         optimize([ONE, TWO], {"q9": {"a": 1}}, "wsum")
 
@@ -149,7 +217,7 @@ def test_choosing_needs_parameters_and_judged_queries() -> None:
         (["--optimize"], "--optimize needs judgements"),
         (["--qrels", "x.tsv"], "together with --optimize"),
         (["--weights", "a,b"], "wanted e.g. --weights 0.3,0.7"),
-        (["--param", "k"], "--param k=60"),
+        (["--param", "k"], "parameter k cannot be read from ''; wanted e.g. --weights 0.3,0.7 and --param k=60"),
         (["--optimize", "--qrels", "x.tsv", "--weights", "0.3,0.7"], "wanted one of the two"),
     ],
 )
