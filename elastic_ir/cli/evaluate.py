@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from elastic_ir.cli.options import SplitOption, say
+from elastic_ir.cli.options import SplitOption, check_file, say
 from elastic_ir.errors import DatasetError, ElasticIRError, InputError
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ def evaluate(
         raise InputError(f"output {output} ends in {output.suffix!r}; wanted one of {', '.join(forms)}")
     if report is not None:
         check_report(report)
+        if output is not None and output.resolve() == report.resolve():
+            raise InputError(f"--output and --report are both {output}; wanted two files")
+    for path in (output, report):
+        check_file(path)
     sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
     labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
     default = ANSWER_MEASURES if answers else MEASURES
@@ -122,7 +126,7 @@ def evaluate(
     show_evaluations(results)
     if output is not None:
         with replacing(output) as file:
-            file.write(forms[output.suffix](results))
+            file.write(forms[output.suffix](results).encode(errors="replace").decode())
     if report is not None:
         write_report(sections, report)
 

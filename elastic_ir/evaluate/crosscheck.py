@@ -13,7 +13,7 @@ from elastic_ir.evaluate.measures import Measure
 from elastic_ir.records import Qrels, Run
 
 TOLERANCE = 1e-10
-LARGEST_BURGES_GRADE = 12  # trec_eval keeps a counter for each gain up to the largest
+LARGEST_BURGES_GRADE, LARGEST_GRADE = 12, 1_000_000  # trec_eval keeps a counter for each gain up to the largest
 
 WHOLE = {"ndcg": "ndcg", "ndcg_burges": "ndcg", "map": "map", "mrr": "recip_rank", "hits": "num_rel_ret"} | {
     "r-precision": "Rprec",
@@ -120,9 +120,10 @@ def _counterpart(measure: Measure, qrels: Qrels) -> _Counterpart | None:
         name, cutoff = f"{CUT[measure.name]}_{measure.cutoff}", None
     else:
         name, cutoff = OF_A_CUT_RUN.get(measure.name), measure.cutoff
+    largest = max((grade for by in qrels.values() for grade in by.values()), default=0)
+    if largest > (LARGEST_BURGES_GRADE if measure.name == "ndcg_burges" else LARGEST_GRADE):
+        return None
     if measure.name == "ndcg_burges":
-        if max((grade for by in qrels.values() for grade in by.values()), default=0) > LARGEST_BURGES_GRADE:
-            return None
         qrels = {q: {doc: 2 ** max(grade, 0) - 1 for doc, grade in by.items()} for q, by in qrels.items()}
     elif measure.name == "judged":
         qrels = {q: dict.fromkeys(by, 1) for q, by in qrels.items()}

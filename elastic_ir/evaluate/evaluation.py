@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from elastic_ir.errors import InputError
-from elastic_ir.evaluate.figures import EngineName, Judgements, engine
+from elastic_ir.evaluate.figures import EngineName, Judgements, engine, in_blocks
 from elastic_ir.evaluate.intervals import bootstrap_intervals
 from elastic_ir.evaluate.measures import Measure
 from elastic_ir.evaluate.significance import DEFAULT_MARGIN, Comparison, compare
@@ -24,6 +26,8 @@ ALPHA = 0.05
 SIGNIFICANCE_NOTE = f"† differs from the first run (paired t-test, Holm-corrected, p < {ALPHA}); best figures in bold"
 FORMULA_HITS = 1_000_000
 """Up to so many hits numpy's formulas are the default: ranx alone takes longer to load than they take to answer."""
+LARGEST_EXPONENT = 1000
+"""Largest grade of which a measure may count 2 to its power: the sum of many stays a float."""
 _JUDGED = Measure("judged", 10)
 
 
@@ -179,8 +183,8 @@ def evaluate(
         engine_name: ``numpy`` or ``ranx``, which agree to 1e-12; None takes ranx above ``FORMULA_HITS`` hits.
 
     Raises:
-        InputError: on an unknown measure, a NaN score, nothing to evaluate, or a run that shares no query
-            with the qrels.
+        InputError: on an unknown measure, a NaN score, nothing to evaluate, a run that shares no query with the
+            qrels, grades too large for the measure, or fewer than one permutation or resample.
     """
     judged = {query_id: grades for query_id, grades in qrels.items() if grades}
     wanted = list(dict.fromkeys(map(Measure.parse, measures)))
@@ -193,11 +197,13 @@ def evaluate(
             raise InputError(
                 f"run {name!r} has none of the {len(judged)} judged queries ({ids}); is it of this dataset?"
             )
+    _check_numbers(judged, wanted, permutations, resamples)
     chosen = engine_name or ("numpy" if _hits(judged, runs) <= FORMULA_HITS else "ranx")
-    compute, judgements = engine(chosen), Judgements(judged)
+    compute, judgements = engine(chosen), list(map(Judgements, in_blocks(judged, runs.values())))
     figures, judged_at_10 = {}, {}
     for name, run in runs.items():
-        *columns, shares = compute(judgements.tables(name, run), [*wanted, _JUDGED])
+        blocks = [compute(block.tables(name, run), [*wanted, _JUDGED]) for block in judgements]
+        *columns, shares = map(np.concatenate, zip(*blocks, strict=True))
         figures[name] = dict(zip(map(str, wanted), columns, strict=True))
         judged_at_10[name] = float(shares.mean())
     return Evaluation(
@@ -214,6 +220,18 @@ def evaluate(
         comparisons=compare(figures, permutations, seed, margin),
         engine=chosen,
     )
+
+
+def _check_numbers(judged: Qrels, measures: Sequence[Measure], permutations: int, resamples: int) -> None:
+    for name, count in (("permutations", permutations), ("resamples", resamples)):
+        if count < 1:
+            raise InputError(f"{name} is {count}; wanted 1 or more")
+    exponential = next((str(measure) for measure in measures if measure.name.endswith("burges")), None)
+    largest = max(grade for grades in judged.values() for grade in grades.values())
+    if exponential is not None and largest > LARGEST_EXPONENT:
+        raise InputError(
+            f"{exponential} counts 2^grade, and a grade is {largest}; wanted {LARGEST_EXPONENT} at most, or ndcg"
+        )
 
 
 def _probability(p: float) -> str:

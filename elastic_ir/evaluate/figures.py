@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate.measures import Measure
-from elastic_ir.records import Qrels, in_run_order
+from elastic_ir.records import Qrels, Run, in_run_order
 
 Floats: TypeAlias = NDArray[np.float64]
 EngineName: TypeAlias = Literal["numpy", "ranx"]
@@ -32,6 +32,22 @@ class Tables(NamedTuple):
 
 Engine: TypeAlias = Callable[[Tables, Sequence[Measure]], list[Floats]]
 """Tables and measures in, ``[queries]`` figures for each measure out."""
+
+
+CELLS = 4_000_000
+"""Most numbers in a table: rows are as long as the longest of them."""
+
+
+def in_blocks(qrels: Qrels, runs: Iterable[Run]) -> Iterator[Qrels]:
+    """``qrels`` in blocks of neighbours whose tables have at most ``CELLS`` numbers, or a single row."""
+    by_run, block, longest = list(runs), dict[str, dict[str, int]](), 0
+    for query_id, grades in qrels.items():
+        width = max(len(grades), *(len(run.get(query_id, ())) for run in by_run))
+        if block and (len(block) + 1) * max(longest, width) > CELLS:
+            yield block
+            block, longest = {}, 0
+        block[query_id], longest = grades, max(longest, width)
+    yield block
 
 
 class Judgements:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate.trec import COLUMNS, MAX_LINE_BYTES, open_run
+from elastic_ir.evaluate.trec import COLUMNS, MAX_LINE_BYTES, RANK, open_run
 from elastic_ir.records import Qrels
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -272,7 +272,10 @@ def _rows(path: Path, notes: _Notes) -> Iterator[_Row]:
                 notes.add("columns", number, f"{len(fields)} columns in {text[:80]!r}")
             continue
         if columns == 3:
-            yield _Row(number, fields[0], fields[1], _rank(fields[2], number, notes), None)
+            if not RANK.fullmatch(fields[2]):  # it is the order, so nothing reads a file in which it is another
+                notes.add("rank", number, f"{fields[2][:40]!r}")
+                fields[2] = "nan"
+            yield _Row(number, fields[0], fields[1], float(fields[2]), None)
             continue
         query_id, q0, doc_id, rank, score, found = fields
         if q0 != "Q0":

@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 65_536
 COLUMNS = {6: "query_id Q0 doc_id rank score tag", 3: "query_id doc_id rank"}
 """Number of columns of a run -> what they hold."""
 
-_RANK = re.compile(r"[1-9]\d{0,8}")
+RANK = re.compile(r"[1-9]\d{0,8}")
 _WORD = re.compile(r"[^\s\0\ud800-\udfff]+")
 _LARGEST = float(np.finfo(np.float32).max)
 _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
@@ -192,7 +192,7 @@ def _columns(fields: list[str], before: int, where: str) -> int:
 
 def _score(fields: list[str], path: Path, number: int) -> float:
     if len(fields) == 3:
-        if not _RANK.fullmatch(fields[2]):
+        if not RANK.fullmatch(fields[2]):
             raise RunFileError(f"{path}, line {number}: rank {fields[2]!r}; wanted a whole number from 1")
         return 1 / int(fields[2])
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,23 @@ def test_several_datasets_have_a_table_each_and_means(folder: Path) -> None:
     read = json.loads((folder / "table.json").read_text())
     assert read["means"]["b"]["map"] == pytest.approx((0.5 / 2 + (0.5 + 1) / 2) / 2)
     assert read["datasets"]["cats"]["measures"] == ["map", "map-l2", "rbp.8"]
+
+
+def test_files_that_cannot_be_written_are_refused_first(folder: Path) -> None:
+    qrels, run = folder / "cats" / "qrels" / "test.tsv", folder / "a-cats.trec"
+    same = call("--qrels", qrels, run, "-o", folder / "x.md", "--report", folder / "x.md")
+    assert "wanted two files" in str(same.exception)
+    (folder / "d.json").mkdir()
+    assert "is a folder" in str(call("--qrels", qrels, run, "-o", folder / "d.json").exception)
+
+
+def test_a_run_may_have_any_name(folder: Path) -> None:
+    odd = os.fsdecode(os.fsencode(folder) + b"/r\xff.trec")
+    (folder / "a-cats.trec").rename(odd)
+    command = [sys.executable, "-m", "elastic_ir.cli", "evaluate", "--qrels", str(folder / "cats/qrels/test.tsv"), odd]
+    done = subprocess.run([*command, "-o", str(folder / "y.json")], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "y.json").read_text())["queries"] == 2
 
 
 def test_qrels_margin_engine_and_report(folder: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate import Evaluation, cross_check, evaluate
-from elastic_ir.evaluate.figures import EngineName
+from elastic_ir.evaluate.figures import EngineName, in_blocks
 from elastic_ir.records import Qrels, Run
 
 QRELS: Qrels = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"x": 1}, "q3": {"n": 0, "m": -2}, "unjudged": {}}
@@ -128,6 +128,27 @@ def test_trec_eval_itself_is_asked() -> None:
             assert ours["mrr@10"] == pytest.approx(first if first > 0.0999 else 0.0, abs=1e-12)
             wanted = 2 * precision * recall / (precision + recall) if precision else 0.0
             assert ours["f1@5"] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_blocks_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    qrels, runs = tied(5, 3)
+    qrels["heavy"] = {f"d{number}": number % 3 for number in range(500)}
+    whole = evaluate(qrels, runs, EVERY_MEASURE, permutations=10, resamples=10)
+    monkeypatch.setattr("elastic_ir.evaluate.figures.CELLS", 400)
+    assert len(list(in_blocks(qrels, runs.values()))) > 3
+    parted = evaluate(qrels, runs, EVERY_MEASURE, permutations=10, resamples=10)
+    for name, by in whole.per_query.items():
+        for measure, figures in by.items():
+            assert parted.per_query[name][measure] == pytest.approx(figures, abs=1e-12)
+
+
+def test_counts_below_one_and_grades_beyond_a_float_are_refused() -> None:
+    qrels, runs = {"q": {"a": 2000}}, {"r": {"q": {"a": 1.0}}}
+    for options in ({"permutations": 0}, {"resamples": 0}):
+        with pytest.raises(InputError, match="is 0; wanted 1 or more"):
+            evaluate(qrels, runs, ["map"], **options)
+    with pytest.raises(InputError, match=r"counts 2\^grade, and a grade is 2000"):
+        evaluate(qrels, runs, ["ndcg_burges@10"])
 
 
 def test_the_engines_agree() -> None:

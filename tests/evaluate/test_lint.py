@@ -49,6 +49,7 @@ FAULTS: dict[str, tuple[bytes, str, tuple[int, ...]]] = {
     "odd second column": (with_line(3, b"q1 1 d0 3 7 t"), "q0", (3,)),
     "two tags": (with_line(5, b"q2 Q0 d3 2 -4 u"), "mixed-tags", (5,)),
     "rank in words": (with_line(2, b"q1 Q0 d1 two 8.25 t"), "rank", (2,)),
+    "rank that no reader of three columns takes": (b"q1\td2\t1\nq1\td1\t02\n", "rank", (2,)),
     "rank below 0": (with_line(2, b"q1 Q0 d1 -2 8.25 t"), "negative-rank", (2,)),
     "ranks from 0": (with_line(4, b"q2 Q0 d4 0 1e-3 t"), "rank-sequence", (4,)),
     "rank left out": (with_line(3, b"q1 Q0 d0 4 7 t"), "rank-sequence", (3,)),
