@@ -1,6 +1,7 @@
 """FLOPs and wall-clock of every sub-network of the denser, in one run: a batch of 32 x 128 tokens, and one short query.
 
-Beside them the same full model as transformers' BertModel, and the rate of a bare matrix product as the limit.
+Beside them the same full model as transformers' BertModel (for bf16 under torch.autocast, and with weights made bf16),
+and the rate of a bare matrix product as the limit.
 
 python benchmarks/speed.py [--threads 1] [--precision fp32]
 """
@@ -47,10 +48,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     denser = ElasticDenser.from_pretrained(arguments.model)
-    config, plain = denser.config, denser.extract().eval()
+    config, half = denser.config, arguments.precision == "bf16"
+    plain = {"fp32": denser.extract()} if not half else {"autocast": denser.extract(), "bf16 weights": denser.extract()}
+    if half:
+        plain["bf16 weights"].to(torch.bfloat16)
     subnets = [Subnet(width, depth) for depth in DEPTHS for width in WIDTHS]
     lines, figures = [], {}
-    a, b = torch.randn(4096, 1024), torch.randn(1024, 1024)
+    number = torch.bfloat16 if half else torch.float32
+    a, b = torch.randn(4096, 1024).to(number), torch.randn(1024, 1024).to(number)
     for shape, (rows, length) in SHAPES.items():
         batch = TokenBatch(torch.randint(1000, 20000, (rows, length)), torch.full((rows,), length))
 
@@ -58,12 +63,13 @@ def main() -> None:
             with torch.inference_mode(), autocast(torch.device("cpu"), arguments.precision):
                 return denser.model(batch, subnet, positions=1)
 
-        def whole(batch: TokenBatch = batch) -> object:
-            with torch.inference_mode():
-                return plain(input_ids=batch.input_ids)
+        def whole(kind: str, batch: TokenBatch = batch) -> object:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, kind == "autocast"):
+                return plain[kind](input_ids=batch.input_ids)
 
         calls: dict[str, Callable[[], object]] = {str(subnet): partial(encode, subnet) for subnet in subnets}
-        calls |= {PLAIN: whole, "matrix product": lambda: a @ b}
+        calls |= {f"{PLAIN}, full, {kind}": partial(whole, kind) for kind in plain}
+        calls["matrix product"] = lambda: a @ b
         seconds = times(calls, arguments.rounds)
         full, limit = seconds[str(config.full)], 2 * a.numel() * b.shape[1] / seconds["matrix product"]
         whole_flops = config.flops(config.full, rows * length, length, 1)
@@ -81,11 +87,13 @@ def main() -> None:
                 f"| {subnet} | {shares[0]:.3f} | {shares[1]:.3f} | {shares[1] / shares[0]:.2f} | {1000 * took:.1f} "
                 f"| {flops / took / limit:.2f} |"
             )
-        figures[f"{shape} {PLAIN}"] = {"time": seconds[PLAIN] / full, "ms": 1000 * seconds[PLAIN]}
-        lines.append(f"| {PLAIN}, full, fp32 | | {seconds[PLAIN] / full:.3f} | | {1000 * seconds[PLAIN]:.1f} | |")
+        for label in (label for label in calls if label.startswith(PLAIN)):
+            figures[f"{shape} {label}"] = {"time": seconds[label] / full, "ms": 1000 * seconds[label]}
+            lines.append(f"| {label} | | {seconds[label] / full:.3f} | | {1000 * seconds[label]:.1f} | |")
     command = f"python benchmarks/speed.py --threads {arguments.threads} --precision {arguments.precision}"
     command += f" --model {arguments.model}" if arguments.model != parser.get_default("model") else ""
-    store("speed", command, {"figures": figures}, "\n".join(lines).strip())
+    name = "speed" if arguments.precision == "fp32" else f"speed-{arguments.precision}"
+    store(name, command, {"figures": figures}, "\n".join(lines).strip())
 
 
 if __name__ == "__main__":
