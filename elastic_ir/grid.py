@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +35,12 @@ def runs_of_grid(
     pipeline: Pipeline,
     queries: Sequence[Query],
     progress: bool | None,
-    most_flops: float = float("inf"),
+    affordable: Callable[[Level], bool] = lambda level: True,
     journal: Journal | None = None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every level of the grid with its run of ``HITS`` hits, the reference first.
 
-    Levels of smaller query subnets that spend more than ``most_flops`` are left out.
+    Levels of smaller query subnets that are not ``affordable`` are left out.
     """
     parts, most = pipeline.parts, max(HITS, min(pipeline.config.candidates, CANDIDATES[-1]))
     retrieved: dict[Level, Lists] = {}
@@ -54,7 +54,7 @@ def runs_of_grid(
     if "bm25" in parts.retrievers:
         retrieved[Level("bm25")] = _retrieved(pipeline, queries, Level("bm25"), most)
     if parts.ranker is not None and parts.config.reranker is not None:
-        yield from _reranked(pipeline, parts.ranker, queries, retrieved, most_flops, progress, journal)
+        yield from _reranked(pipeline, parts.ranker, queries, retrieved, affordable, progress, journal)
     for level, lists in retrieved.items():
         yield level, {query_id: _ranked([hit.doc_id for hit in hits]) for query_id, hits in lists.items()}
 
@@ -73,11 +73,11 @@ def _reranked(
     ranker: ElasticRanker,
     queries: Sequence[Query],
     retrieved: Mapping[Level, Lists],
-    most_flops: float,
+    affordable: Callable[[Level], bool],
     progress: bool | None,
     journal: Journal | None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
-    """Every retriever's list reranked by every plan of the grid; but for the first one's, within ``most_flops``."""
+    """Every retriever's list reranked by every plan of the grid; but for the first one's, where ``affordable``."""
     settings = pipeline.config.reranker
     most, weight = min(pipeline.config.candidates, CANDIDATES[-1]), settings.retriever_weight if settings else 0.0
     widths = sorted({1.0, *(Subnet.parse(text).width for text in ranker.config.trained)}, reverse=True)
@@ -95,7 +95,7 @@ def _reranked(
     begun = set() if journal is None else journal.levels
 
     def worth_while(level: Level) -> bool:
-        return str(level) in begun if begun else pipeline.flops(level) <= most_flops
+        return str(level) in begun if begun else affordable(level)
 
     wanted = {level: w for level, w in wanted.items() if w[0] == first or worth_while(level)}
     runs: dict[Level, dict[str, dict[str, float]]] = {level: {} for level in wanted}
@@ -161,12 +161,13 @@ class Journal:
             file.write(json.dumps({"text": query.text, "best": best}) + "\n")
 
 
-def depends_on(pipeline: Pipeline, slo_ms: float) -> dict[str, object]:
-    """What the journal of a sweep of ``pipeline`` depends on; the SLO decides which levels it has."""
+def depends_on(pipeline: Pipeline, timed_on: Pipeline, slo_ms: float) -> dict[str, object]:
+    """What the journal of a sweep of ``pipeline`` depends on; SLO and times decide which levels it has."""
     return {
         "slo_ms": slo_ms,
         "models": pipeline.models,
         "corpus": pipeline.corpus_sha256,
+        "timed_on": timed_on.corpus_sha256,
         "pipeline": settings_of(pipeline),
         "hits": HITS,
     }

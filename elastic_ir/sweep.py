@@ -32,6 +32,13 @@ SHARE_OF_SLO = 0.5
 """A level whose single query takes more than this share of the SLO leaves no room to wait."""
 
 
+class Served(NamedTuple):
+    """The collection that will be served, where it is not the one with judgements: levels are timed over its index."""
+
+    pipeline: Pipeline
+    dataset: Dataset
+
+
 class Sweep(NamedTuple):
     """What a sweep found.
 
@@ -60,6 +67,7 @@ def sweep(
     pipeline: Pipeline,
     dataset: Dataset,
     *,
+    served: Served | None = None,
     slo_ms: float = 250.0,
     queries: int = 200,
     seconds: float = 200.0,
@@ -75,6 +83,7 @@ def sweep(
     Args:
         pipeline: opened on the index of ``dataset``.
         dataset: queries and judgements, of a train or dev split.
+        served: where levels are timed; None: where they are judged.
         slo_ms: milliseconds within which answers are due.
         queries: judged queries drawn.
         seconds: to spend on timing.
@@ -84,30 +93,34 @@ def sweep(
             is on disk.
 
     Raises:
-        DatasetError: if no query is judged. ConfigError: if no level is fast enough.
+        DatasetError: if no query is judged, or what is served has none. ConfigError: if no level is fast enough.
     """
     qrels = dataset.qrels()
     judged = sorted(query for query in dataset.queries() if qrels.get(query.query_id))
     if not judged:
         raise DatasetError(f"{dataset.name} has no judged query; wanted a split with judgements")
-    drawn = Random(seed).sample(judged, min(queries, len(judged)))
+    drawn = _sample(judged, queries, seed)
+    timed_on = served.pipeline if served else pipeline
+    asked = _sample(sorted(served.dataset.queries()), queries, seed) if served else drawn
+    if served and not asked:
+        raise DatasetError(f"{served.dataset.name} has no query; wanted some to time levels with")
     reference = _reference(pipeline)
-    _check_slo(pipeline, drawn, slo_ms)
-    single = _single(pipeline, [reference], drawn)
-    most_flops = slo_ms * pipeline.flops(reference) / single[reference]  # smaller sub-networks make less of a second
+    _check_slo(timed_on, asked, slo_ms)
+    single = _single(timed_on, [reference], asked)
+    most_flops = slo_ms * timed_on.flops(reference) / single[reference]  # smaller sub-networks make less of a second
     with _all_cores():
-        kept = None if journal is None else Journal(journal, depends_on(pipeline, slo_ms))
-        runs = dict(runs_of_grid(pipeline, drawn, progress, most_flops, kept))
+        kept = None if journal is None else Journal(journal, depends_on(pipeline, timed_on, slo_ms))
+        runs = dict(runs_of_grid(pipeline, drawn, progress, lambda level: timed_on.flops(level) <= most_flops, kept))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
     named = {str(level): run for level, run in runs.items()}
     evaluation = evaluate(judgements, named, (MEASURE,), permutations=100, margin=MARGIN, seed=seed)
     quality = {level: evaluation.means[str(level)][MEASURE] for level in runs}
-    priced = [Point(str(level), quality[level], level, None, pipeline.flops(level)) for level in runs]
+    priced = [Point(str(level), quality[level], level, None, timed_on.flops(level)) for level in runs]
     best = [point.level for point in front(priced, lambda point: point.flops) if point.level is not None]
-    single |= _single(pipeline, [level for level in best if level != reference], drawn)
+    single |= _single(timed_on, [level for level in best if level != reference], asked)
     timed = [level for level in reversed(best) if single[level] <= slo_ms] or [min(best, key=lambda x: single[x])]
     timed = _spread(timed, [quality[level] for level in timed], 2 * MOST_LEVELS)
-    profile = measure(pipeline, timed, drawn, batches=BATCHES, seconds=seconds, seed=seed, progress=progress)
+    profile = measure(timed_on, timed, asked, batches=BATCHES, seconds=seconds, seed=seed, progress=progress)
     times = {level: profile.times(level) for level in timed}
     single |= {level: p50[0] for level, (p50, _) in times.items()}
     points = [point._replace(latency_ms=single[point.level]) for point in priced if point.level in single]
@@ -128,10 +141,15 @@ def sweep(
     file = LadderFile(
         slo_ms=slo_ms, threads=torch.get_num_threads(), dataset=dataset.name, machine=machine(), models=pipeline.models,
         levels=tuple(_levels(times, quality, evaluation, slo_ms)),
-        notes=_notes(evaluation, reference, single[reference], cheapest),
+        notes=_notes(evaluation, reference, single[reference], cheapest)
+        | ({"timed_on": served.dataset.name} if served else {}),
     )  # fmt: skip
     file.ladder()
     return Sweep(file, section, points, reference, None if cheapest is None else cheapest.level)
+
+
+def _sample(queries: Sequence[Query], most: int, seed: int) -> list[Query]:
+    return Random(seed).sample(queries, min(most, len(queries)))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from elastic_ir.profile import measure
 from elastic_ir.records import Query
 from elastic_ir.rerank import ElasticRanker
 from elastic_ir.schedule.ladderfile import LadderLevel, read_ladder
-from elastic_ir.sweep import MOST_LEVELS, _levels, _spread, sweep
+from elastic_ir.sweep import MOST_LEVELS, Served, _levels, _spread, sweep
 
 
 def test_every_level_of_the_grid_answers_as_the_pipeline_does(pipeline: Pipeline, six_documents: Path) -> None:
@@ -57,6 +57,28 @@ def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: P
     assert found.evaluation.baseline == str(found.reference)
     with pytest.raises(ConfigError, match="raise the SLO"):
         sweep(pipeline, load(str(six_documents)), slo_ms=0.001, seconds=0.1, progress=False)
+
+
+def test_levels_may_be_timed_over_another_collection(
+    pipeline: Pipeline, settings: dict[str, Any], six_documents: Path, tmp_path: Path
+) -> None:
+    dataset, folder = load(str(six_documents)), tmp_path / "served"
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text("".join(f'{{"_id": "d{i}", "text": "a cat {i}"}}\n' for i in range(30)))
+    with Pipeline.from_config(settings, dataset=str(folder)) as opened:
+        with pytest.raises(DatasetError, match="has no quer"):
+            sweep(pipeline, dataset, served=Served(opened, load(str(folder))), slo_ms=60_000, seconds=0.1)
+        (folder / "queries.jsonl").write_text('{"_id": "1", "text": "which cat"}\n')
+        asked: list[str] = []
+        run = opened.run
+        opened.run = lambda queries, *rest, **more: asked.extend(q.text for q in queries) or run(queries, *rest, **more)  # type: ignore[method-assign, func-returns-value]
+        found = sweep(
+            pipeline, dataset, served=Served(opened, load(str(folder))), slo_ms=60_000, seconds=0.1, progress=False
+        )
+    assert set(asked) == {"which cat"}
+    assert found.file.dataset == dataset.name
+    assert found.file.notes["timed_on"] == "served"
+    assert found.evaluation.queries == len(dataset.qrels())
 
 
 def test_a_killed_sweep_goes_on(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,14 @@ def sweep(
     dataset: DatasetOption = None,
     split: Annotated[str, typer.Option(help="Split with the judgements to choose by.")] = "train",
     index: IndexOption = None,
+    served: Annotated[
+        str | None,
+        typer.Option(
+            help="Collection that will be served, as --dataset: levels are timed over it, and judged on --dataset. "
+            "Default: both on --dataset."
+        ),
+    ] = None,
+    served_index: Annotated[Path | None, typer.Option(help="Folder of a ready index of --served.")] = None,
     slo_ms: Annotated[float, typer.Option(min=1, help="Milliseconds within which answers are due.")] = 250.0,
     queries: Annotated[int, typer.Option(min=1, help="Judged queries drawn, each reranked in full: try 20.")] = 200,
     threads: Annotated[int | None, typer.Option(min=1, help="Torch threads; default: as they are.")] = None,
@@ -31,6 +39,8 @@ def sweep(
 
     Example: elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
     """
+    from contextlib import ExitStack
+
     from elastic_ir.config import read_config
     from elastic_ir.datasets import load
     from elastic_ir.errors import ConfigError, InputError
@@ -40,7 +50,7 @@ def sweep(
     from elastic_ir.evaluate.report import check_report
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule.ladderfile import write_ladder
-    from elastic_ir.sweep import MARGIN, MEASURE
+    from elastic_ir.sweep import MARGIN, MEASURE, Served
     from elastic_ir.sweep import sweep as find
 
     check_file(output)
@@ -56,15 +66,18 @@ def sweep(
         raise ConfigError("a sweep needs judged queries; name the collection with --dataset")
     collection = load(name, split=split)
     collection.qrels()  # before an index is built
-    with open_pipeline(pipeline, dataset, None, index, levelled=False) as opened:
-        found = find(
-            opened,
-            collection,
-            slo_ms=slo_ms,
-            queries=queries,
-            seconds=seconds,
-            journal=journal,
-        )
+    if served_index is not None and served is None:
+        raise InputError("--served-index needs --served, whose queries are timed")
+    timed_over = None if served is None else load(served)
+    if timed_over is not None:
+        next(iter(timed_over.queries()), None)  # before an index is built
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_pipeline(pipeline, dataset, None, index, levelled=False))
+        timed = None
+        if timed_over is not None:
+            over = open_pipeline(pipeline, served, None, served_index, levelled=False)
+            timed = Served(stack.enter_context(over), timed_over)
+        found = find(opened, collection, served=timed, slo_ms=slo_ms, queries=queries, seconds=seconds, journal=journal)
     write_ladder(found.file, output)
     journal.unlink(missing_ok=True)
     say(f"{len(found.file.levels)} levels for {slo_ms:.0f} ms, {found.file.threads} threads: {output}")
@@ -72,10 +85,10 @@ def sweep(
         low, high = level.interval or (level.quality, level.quality)
         quality = f"nDCG@10 {level.quality:.4f} ({low:.4f} to {high:.4f})"
         say(f"{level.p50_ms[0]:9.1f} ms, p95 {level.p95_ms[0]:9.1f}   {quality}   {level.level}")
-    reference, served = found.file.notes["reference"], [level.level for level in found.file.levels]
-    if served == ["bm25"] != [reference["level"]]:
+    reference, kept = found.file.notes["reference"], [level.level for level in found.file.levels]
+    if kept == ["bm25"] != [reference["level"]]:
         say(f"no level with a model answers within {slo_ms:.0f} ms here; raise --slo-ms, or measure on an idle machine")
-    if reference["level"] not in served:
+    if reference["level"] not in kept:
         say(f"given up: {reference['level']} has {reference[MEASURE]:.4f} in {reference['ms']:.0f} ms")
         shown = found.not_inferior or "none shown"
         say(f"cheapest timed level not inferior to it by more than {MARGIN}: {shown}")
