@@ -77,7 +77,7 @@ def test_levels_may_be_timed_over_another_collection(
         )
     assert set(asked) == {"which cat"}
     assert found.file.dataset == dataset.name
-    assert found.file.notes["timed_on"] == "served"
+    assert found.file.notes["timed_on"] == str(folder)
     assert found.evaluation.queries == len(dataset.qrels())
 
 
