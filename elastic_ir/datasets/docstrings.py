@@ -35,6 +35,8 @@ NOT_PUBLIC = {
 
 RENAMED = {os.path.__name__: "os.path"}
 """Source module -> the public name that it is known by."""
+if sys.version_info >= (3, 13):  # which left out the file collections/abc.py
+    RENAMED["_collections_abc"] = "collections.abc"
 
 SHOWN_AS = {
     "concurrent.futures.ThreadPoolExecutor": ("concurrent.futures.thread", "ThreadPoolExecutor"),
