@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cmp_to_key
-from itertools import product
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,8 +169,7 @@ def optimize(
 
 def _best_weights(parts: Sequence[Run], qrels: Qrels, method: str, norm: str, measure: Measure) -> list[float]:
     """Of all weights in tenths that add up to 1, those that do best."""
-    grid = [w for w in product(range(_TENTHS + 1), repeat=len(parts)) if sum(w) == _TENTHS]
-    tried = [[share / _TENTHS for share in w] for w in grid]
+    tried = list(_shares(len(parts)))
     with _quiet_ranx() as library:
         judged = library.Qrels(qrels)
         wanted = None if method in _ELECTIONS else NORMS[norm]
@@ -190,6 +189,13 @@ def _best_weights(parts: Sequence[Run], qrels: Qrels, method: str, norm: str, me
 
         values = [value(weights) for weights in track(tried, "weights")]
     return tried[int(np.argmax(values))]
+
+
+def _shares(count: int) -> Iterator[list[float]]:
+    """All ways to part 1 in tenths among ``count`` runs, the last run's largest first."""
+    end = _TENTHS + count - 1
+    for bars in combinations(range(end), count - 1):
+        yield [(right - left - 1) / _TENTHS for left, right in pairwise((-1, *bars, end))]
 
 
 @contextmanager
