@@ -72,7 +72,7 @@ def test_who_has_hung_up_is_known_at_once() -> None:
             client.sendall(b"still here")
             assert not left()
             client.close()
-            until = time.monotonic() + 2
+            until = time.monotonic() + 30
             while not left():
                 assert time.monotonic() < until
 
