@@ -169,8 +169,9 @@ def sequences_of(
     if len(pairs) != len(texts):
         raise InputError(f"found {len(texts)} first and {len(pairs)} second sentences; wanted as many of each")
     sequences, firsts = [], []
-    for one, two in zip(first, tokens.ids(pairs, max_length - 3), strict=True):
-        room, half = max_length - 3, (max_length - 3) // 2
+    for one, two in zip(first, tokens.ids(pairs, max_length - 2), strict=True):
+        room = max_length - 3
+        half = (room + (len(one) > len(two))) // 2  # the longer has the odd one, as in transformers
         kept = min(len(one), max(half, room - len(two)))
         sequences.append(tokens.pair(one[:kept], two[: room - kept]))
         firsts.append(kept + 2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from elastic_ir.classify import ClassifierSettings, ElasticClassifier
 from elastic_ir.classify.classifier import sequences_of
@@ -122,6 +124,17 @@ def test_the_longer_sentence_is_cut_first(bert_folder: Path) -> None:
         sequences, firsts = sequences_of(tokens, [pair[0]], [pair[1]], 18)
         assert (len(sequences[0]), firsts[0]) == (18, first)
     assert len(sequences_of(tokens, [long], None, 18)[0][0]) == 18
+
+
+@pytest.mark.parametrize("max_length", [9, 10, 16, 17])
+def test_pairs_are_cut_as_transformers_cuts_them(bert_folder: Path, max_length: int) -> None:
+    plain = PreTrainedTokenizerFast(tokenizer_file=str(bert_folder / "tokenizer.json"))
+    tokens = Tokens.from_file(bert_folder / "tokenizer.json")
+    for first, second in product(range(1, max_length - 2), repeat=2):
+        one, two = "cat " * first, "dog " * second
+        wanted = plain(one, two, truncation="longest_first", max_length=max_length - 3).sequence_ids()
+        sequences, firsts = sequences_of(tokens, [one], [two], max_length)
+        assert (firsts[0] - 2, len(sequences[0]) - 3) == (wanted.count(0), len(wanted))
 
 
 def test_what_is_no_list_of_texts_is_refused(bert_folder: Path) -> None:
