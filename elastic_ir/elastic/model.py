@@ -131,7 +131,9 @@ class ElasticLayer(nn.Module):
     def _times(self, x: Tensor, name: str, size: int, bias: Tensor) -> Tensor:
         """``x`` through the leading ``size`` rows of the matrix ``name``, plus ``bias``."""
         matrix: Tensor = getattr(self, name)
-        weight = matrix[:size].t() if name in ("out", "down") else matrix[:size]
+        weight = matrix if size == len(matrix) else matrix[:size]  # whole: one for autocast to convert once
+        if name in ("out", "down"):
+            weight = weight.t()
         if not torch.is_grad_enabled():
             if int8.int8_is_active():
                 return int8.linear(x, self._packed.get(int8.pack, name, matrix, weight), bias)
