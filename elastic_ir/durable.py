@@ -77,6 +77,15 @@ def replace(path: Path, data: bytes) -> None:
     rename(partial, path)
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes ``path``'s place when the block ends well; missing parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    yield part
+    part.replace(path)
+
+
 def sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.durable import whole
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import HITS, as_asked, settings_of
@@ -138,11 +139,9 @@ class Journal:
                 with suppress(ValueError):  # the last one may be cut
                     row = json.loads(line)
                     self._known[row["text"]] = row["best"]
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [json.dumps({"text": text, "best": best}) for text, best in self._known.items()]
-        part = path.with_name(f"{path.name}.part")
-        part.write_text("".join(f"{line}\n" for line in [json.dumps(depends_on), *rows]), "utf-8")
-        part.replace(path)
+        with whole(path) as part:
+            part.write_text("".join(f"{line}\n" for line in [json.dumps(depends_on), *rows]), "utf-8")
         if rows:
             logger.info("%d queries scored by an earlier sweep are taken over", len(rows))
 

@@ -17,6 +17,7 @@ from scipy.optimize import isotonic_regression
 
 from elastic_ir.answer import Hits
 from elastic_ir.config import checked
+from elastic_ir.durable import whole
 from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.machine import cores, machine
@@ -235,10 +236,8 @@ def read_profile(path: Path) -> Profile:
 
 def write_profile(profile: Profile, path: Path) -> None:
     """Write it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(profile.model_dump(mode="json"), indent=1) + "\n", "utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(json.dumps(profile.model_dump(mode="json"), indent=1) + "\n", "utf-8")
 
 
 def monotone(costs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ Source: BEIR (arXiv:2104.08663).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from elastic_ir.datasets.base import Dataset, digest_of, key_of
 from elastic_ir.datasets.lines import Unseen, read_lines, read_queries
 from elastic_ir.datasets.qrels import read_qrels
+from elastic_ir.durable import sha256
 from elastic_ir.errors import DatasetError, nearest
 from elastic_ir.records import Document, Qrels, Query
 
@@ -67,8 +67,7 @@ class BeirFolder(Dataset):
         if self._status.st_size > SMALL_BYTES:
             return digest_of(self._status.st_size, self._status.st_mtime_ns)
         try:
-            with self._corpus.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256(self._corpus)
         except OSError as exc:
             raise DatasetError(f"{self._corpus} cannot be read ({exc}); wanted a readable file") from exc
 

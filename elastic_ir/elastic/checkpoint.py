@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from elastic_ir.durable import whole
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.huggingface import from_bert_state
 from elastic_ir.elastic.tokens import Tokens
@@ -108,19 +109,15 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
     packed = _quantise(tensors) if storage == "int8" else tensors
-    part = folder / f"{WEIGHTS}.part"
-    save_file(packed, part, metadata={"format": "pt"})
-    part.chmod(0o644)  # safetensors writes 0600, which other users of an installed package cannot read
-    part.replace(folder / WEIGHTS)
-    part = folder / f"{TOKENIZER}.part"
-    tokens.save(part)
-    part.replace(folder / TOKENIZER)
-    part = folder / f"{CONFIG}.part"
-    part.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", "utf-8")
-    part.replace(folder / CONFIG)
+    with whole(folder / WEIGHTS) as part:
+        save_file(packed, part, metadata={"format": "pt"})
+        part.chmod(0o644)  # safetensors writes 0600, which other users of an installed package cannot read
+    with whole(folder / TOKENIZER) as part:
+        tokens.save(part)
+    with whole(folder / CONFIG) as part:
+        part.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", "utf-8")
 
 
 def upload(save: Callable[[str], None], repo_id: str, **options: Any) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE
 from elastic_ir.evaluate.operating import by_level, front, latency, points
 from elastic_ir.evaluate.sections import Section, changes, made_by, wins_and_losses
-from elastic_ir.evaluate.tables import latex_text
+from elastic_ir.evaluate.tables import escaped, latex_text, markdown_rows
 
 _LATEX_NOTE = SIGNIFICANCE_NOTE.replace("†", r"$^\dagger$").replace("<", "$<$")
 
 
 def to_markdown(sections: Sequence[Section], title: str) -> str:
     """Everything but the drawings."""
-    parts = [f"# {_escaped(title)}\n"]
+    parts = [f"# {escaped(title)}\n"]
     for section in sections:
         parts += _markdown(section)
     return "\n".join(parts)
@@ -69,46 +68,21 @@ def _plain(section: Section) -> dict[str, object]:
 def _markdown(section: Section) -> Iterator[str]:
     evaluation, sidecars = section.evaluation, section.sidecars
     measure = evaluation.measures[0]
-    yield f"## {_escaped(section.title)}\n"
+    yield f"## {escaped(section.title)}\n"
     yield f"{evaluation.queries} judged queries.\n"
     yield evaluation.to_markdown()
-    if evaluation.comparisons:
-        yield f"{SIGNIFICANCE_NOTE}.\n"
     if evaluation.intervals:
         rows = [
-            [_escaped(run), *(f"{low:.4f} to {high:.4f}" for low, high in map(by.__getitem__, evaluation.measures))]
+            [run, *(f"{low:.4f} to {high:.4f}" for low, high in map(by.__getitem__, evaluation.measures))]
             for run, by in evaluation.intervals.items()
         ]
         yield _table("95% bootstrap intervals", ["run", *evaluation.measures], rows)
-    if evaluation.comparisons:
-        rows = [
-            [
-                _escaped(c.run),
-                c.measure,
-                f"{c.difference:+.4f}",
-                f"{c.effect_size:+.2f}",
-                f"{c.wins} / {c.ties} / {c.losses}",
-            ]
-            + [f"{p:.2g}" for p in (c.p_ttest, c.p_randomization, c.p_tukey, c.p_holm, c.p_noninferior)]
-            for c in evaluation.comparisons
-        ]
-        columns = [
-            "run",
-            "measure",
-            "difference",
-            "effect size d",
-            "wins / ties / losses",
-            "t-test p",
-            "randomization p",
-        ]
-        margin = f"no worse by {evaluation.comparisons[0].margin:g} p"
-        yield _table(f"Against {evaluation.baseline}", [*columns, "Tukey p", "Holm p", margin], rows)
     found = points(evaluation, sidecars, measure)
     if any(point.latency_ms is not None for point in found):
         best = front(found, lambda point: point.latency_ms)
         rows = [
             [
-                _escaped(p.run),
+                p.run,
                 str(p.level or ""),
                 f"{p.quality:.4f}",
                 _amount(p.latency_ms),
@@ -118,36 +92,28 @@ def _markdown(section: Section) -> Iterator[str]:
             for p in found
         ]
         columns = ["run", "level", measure, "ms a query", "GFLOPs a query", "on the Pareto front of latency"]
-        yield _table("Quality against cost", columns, rows)
+        yield _table("Quality against cost", columns, rows, texts=2)
     parts = [(run, part) for run in evaluation.means for part in by_level(evaluation, run, sidecars.get(run, {}))]
     if parts:
         rows = [
-            [_escaped(run), part.level, str(part.queries), *(f"{part.means[m]:.4f}" for m in evaluation.measures)]
+            [run, part.level, str(part.queries), *(f"{part.means[m]:.4f}" for m in evaluation.measures)]
             for run, part in parts
         ]
-        yield _table("By level", ["run", "level", "queries", *evaluation.measures], rows)
+        yield _table("By level", ["run", "level", "queries", *evaluation.measures], rows, texts=2)
     for run in list(evaluation.means)[1:]:
         for title, chosen in wins_and_losses(changes(section, run, measure)).items():
-            rows = [
-                [_escaped(c.query_id), _escaped(c.text), f"{c.before:.4f}", f"{c.after:.4f}", f"{c.difference:+.4f}"]
-                for c in chosen
-            ]
-            columns = ["query_id", "query", _escaped(evaluation.baseline), _escaped(run), "difference"]
-            yield _table(f"{title} of {run}, {measure}", columns, rows) if rows else ""
+            rows = [[c.query_id, c.text, f"{c.before:.4f}", f"{c.after:.4f}", f"{c.difference:+.4f}"] for c in chosen]
+            columns = ["query_id", "query", evaluation.baseline, run, "difference"]
+            yield _table(f"{title} of {run}, {measure}", columns, rows, texts=2) if rows else ""
     facts = {run: made_by(about) for run, about in sidecars.items()}
     columns = list(dict.fromkeys(name for known in facts.values() for name in known))
     if columns:
-        rows = [[_escaped(run), *(_escaped(known.get(name, "")) for name in columns)] for run, known in facts.items()]
-        yield _table("What produced each run", ["run", *columns], rows)
+        rows = [[run, *(known.get(name, "") for name in columns)] for run, known in facts.items()]
+        yield _table("What produced each run", ["run", *columns], rows, texts=1 + len(columns))
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return f"### {_escaped(title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _escaped(value: str) -> str:
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(value.split()))
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    return f"### {escaped(title)}\n\n{markdown_rows(columns, rows, texts)}"
 
 
 def _amount(value: float | None) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast
 
+from elastic_ir.durable import sync
 from elastic_ir.errors import RunFileError
 
 
@@ -33,7 +34,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
                 raw.flush()
                 os.fsync(raw.fileno())
             draft.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)
     finally:
         with suppress(OSError):
             draft.unlink()
@@ -50,15 +51,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise RunFileError(f"{path} cannot be written: {exc.strerror or exc}") from exc
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

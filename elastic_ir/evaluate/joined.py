@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from elastic_ir.datasets import read_qrels
+from elastic_ir.durable import sha256
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate.fuse import METHODS, fuse, optimize
 from elastic_ir.evaluate.sidecar import write_metadata
@@ -53,7 +53,7 @@ def write_fused(
     if judged is not None and parameters:
         raise InputError(f"found {', '.join(parameters)} and judgements to choose by; wanted one of the two")
     runs = [read_run(path) for path in paths]
-    made_of = [{"path": str(path), "sha256": _sha256(path)} for path in paths]  # one of them may be the output
+    made_of = [{"path": str(path), "sha256": sha256(path)} for path in paths]  # one of them may be the output
     fusion: dict[str, Any] = {"method": method, "norm": None if method == "rrf" else norm}
     if judged is not None:
         qrels, train = judged
@@ -64,7 +64,7 @@ def write_fused(
         fusion["optimized"] = {
             "measure": measure,
             "qrels": str(qrels),
-            "qrels_sha256": _sha256(qrels),
+            "qrels_sha256": sha256(qrels),
             "runs": [str(path) for path in train or paths],
         }
     fused = fuse(runs, method, norm, parameters)
@@ -79,8 +79,3 @@ def write_fused(
     }
     write_metadata(output, metadata)
     return metadata
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

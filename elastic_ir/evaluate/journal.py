@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from elastic_ir.durable import sync
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate.files import sync_folder, writing
+from elastic_ir.evaluate.files import writing
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Journal:
         self._cut_rest()
         with writing(self.target):
             self.part.replace(self.target)
-            sync_folder(self.target.parent)
+            sync(self.target.parent)
             self.notes_path.unlink()
 
     def __enter__(self) -> Self:
@@ -125,7 +126,7 @@ class Journal:
             self._notes.truncate(0)
             self._notes.seek(0)
             _append(self._notes, header)
-            sync_folder(self.target.parent)
+            sync(self.target.parent)
             return []
         ends: list[tuple[str, int, int]] = []
         before, place = 0, len(header)

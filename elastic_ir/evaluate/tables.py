@@ -31,8 +31,8 @@ Rows = Mapping[str, Sequence[Cell]]
 def markdown_rows(head: Sequence[str], lines: Sequence[Sequence[str]], texts: int = 1) -> str:
     """A Markdown table; the first ``texts`` columns hold words, which are escaped, the others numbers."""
     ruler = [*["---"] * texts, *["---:"] * (len(head) - texts)]
-    escaped = [[*(_escape(cell) for cell in line[:texts]), *line[texts:]] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [list(head), ruler, *escaped])
+    rows = [[*map(escaped, line[:texts]), *line[texts:]] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [[*map(escaped, head)], ruler, *rows])
 
 
 def markdown(measures: Sequence[str], rows: Rows, digits: int) -> str:
@@ -74,5 +74,6 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _escape(text: str) -> str:
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", text)
+def escaped(text: str) -> str:
+    """``text`` as Markdown that reads the same, on one line."""
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from elastic_ir.durable import writer_lock
+from elastic_ir.durable import sha256, whole, writer_lock
 from elastic_ir.elastic import load_checkpoint
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.glue.maker import Data, Maker, Progress
@@ -140,10 +139,8 @@ def _keep(path: Path, found: dict[str, Any], what: str) -> None:
         if changed := ", ".join(key for key in {**before, **found} if not _same(before.get(key), found.get(key))):
             raise ConfigError(f"{path.parent} holds runs of other {what} ({changed} changed); choose another --output")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def _same(before: Any, found: Any) -> bool:
@@ -153,7 +150,7 @@ def _same(before: Any, found: Any) -> bool:
 
 
 def _digests(files: Files) -> dict[str, Any]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (files.train, *files.measured)}
+    return {path.name: sha256(path) for path in (files.train, *files.measured)}
 
 
 def _read(path: Path) -> list[Score]:

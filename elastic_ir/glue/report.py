@@ -163,6 +163,5 @@ def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set(ylabel=f"points, mean of {', '.join(tasks)}")
     axes[0].legend()
-    part = picture.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(picture)
+    with whole(picture) as part:
+        figure.savefig(part, format="png", dpi=110)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.durable import whole
 from elastic_ir.elastic.checkpoint import one_line
 from elastic_ir.errors import DatasetError
 
@@ -130,11 +131,8 @@ def _fetch(name: str, folder: Path) -> None:
         found = {ours: load_dataset(HUB, name, split=theirs) for ours, theirs in splits.items()}
     except Exception as exc:
         raise DatasetError(f"task {name}: the hub did not give {HUB} ({one_line(exc)}); wanted --data FOLDER") from exc
-    folder.mkdir(parents=True, exist_ok=True)
     for split in sorted(found, key=lambda split: split == "train"):  # the training file last: it says all is there
-        part = folder / f"{split}.part"
-        with part.open("w", encoding="utf-8") as out:
+        with whole(folder / f"{split}.jsonl") as part, part.open("w", encoding="utf-8") as out:
             for row in found[split]:
                 texts = zip(PAIR, (row[field] for field in task.fields), strict=False)
                 out.write(json.dumps(dict(texts) | {"label": row["label"]}, ensure_ascii=False) + "\n")
-        part.replace(folder / f"{split}.jsonl")

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from elastic_ir.config import checked
+from elastic_ir.durable import whole
 from elastic_ir.errors import ConfigError
 from elastic_ir.level import Level
 from elastic_ir.schedule.ladder import Ladder, Rung
@@ -126,7 +127,5 @@ def read_ladder(path: Path) -> LadderFile:
 def write_ladder(ladder: LadderFile, path: Path) -> None:
     """Write it whole or not at all."""
     ladder.ladder()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(ladder.model_dump(mode="json"), indent=1) + "\n", "utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(json.dumps(ladder.model_dump(mode="json"), indent=1) + "\n", "utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.durable import whole
 from elastic_ir.schedule.simulate import REFUSED, Outcome
 
 BINS = 120
@@ -57,10 +58,8 @@ def draw(outcomes: dict[str, Outcome], title: str, path: Path) -> None:
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small", title="levels, dearest first")
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(path)
+    with whole(path) as part:
+        figure.savefig(part, format="png", dpi=110)
 
 
 def _mean(bins: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

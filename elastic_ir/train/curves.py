@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from elastic_ir.durable import whole
+
 WINDOW = 25
 """Steps averaged, so that streams of different difficulty do not zigzag."""
 
@@ -33,6 +35,5 @@ def draw(log: Path, picture: Path) -> None:
     axes.set(xlabel="step", ylabel=f"loss, mean of {WINDOW} steps", yscale="log")
     axes.legend(title="subnet")
     axes.grid(alpha=0.3)
-    part = picture.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(picture)
+    with whole(picture) as part:
+        figure.savefig(part, format="png", dpi=110)

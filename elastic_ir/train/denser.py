@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elastic_ir.dense import DenserSettings, ElasticDenser, check_settings, denser_settings, pool
+from elastic_ir.durable import whole
 from elastic_ir.elastic import ElasticLM, TokenBatch
 from elastic_ir.elastic.checkpoint import Checkpoint, load_checkpoint
 from elastic_ir.elastic.importance import sort_by_importance
@@ -196,17 +197,14 @@ def _vectors(cache: Path, teacher: ElasticDenser, sequences: list[list[int]]) ->
     """The teacher's unit vectors ``[N, D]`` of token sequences, computed once: chunks already written are kept."""
     digest = sha256(repr((teacher.fingerprint, teacher.settings.pooling, sequences)).encode()).hexdigest()
     folder = cache / f"teacher-{digest[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
     chunks = []
     for number in track(range(-(-len(sequences) // _CHUNK)), "teacher's vectors"):
         path = folder / f"{number:06d}.npy"
         if (vectors := _kept(path)) is None:
             found = teacher.encode_tokens(sequences[number * _CHUNK : (number + 1) * _CHUNK])
             vectors = found.astype(np.float16)
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
+            with whole(path) as part, part.open("wb") as file:
                 np.save(file, vectors)
-            part.replace(path)
         chunks.append(vectors)
     return np.concatenate(chunks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from elastic_ir.durable import writer_lock
+from elastic_ir.durable import whole, writer_lock
 from elastic_ir.elastic import ElasticLM, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
 from elastic_ir.elastic.checkpoint import Checkpoint
 from elastic_ir.elastic.int8 import int8_is_available
@@ -163,7 +164,7 @@ class _Run:
         if recipe.device != "cpu" and step + 1 < recipe.steps:
             self._next = step + 1, objective.batch(step + 1)  # while the GPU works
         losses = {name: loss.item() for name, loss in found.items()}
-        if not all(map(_finite, losses.values())):  # nothing of this step is saved
+        if not all(map(math.isfinite, losses.values())):  # nothing of this step is saved
             raise ConfigError(f"step {step}: loss is not finite ({losses}); lower learning_rate")
         self.step = step + 1
         self._log(losses, time.perf_counter() - started)
@@ -199,9 +200,8 @@ class _Run:
             if p in self.optimizer.state:  # not before its first gradient
                 tensors |= {f"{key}.{name}": value for key, value in self.optimizer.state[p].items()}
         metadata = {"step": str(self.step), "recipe": json.dumps(identity(self.recipe))}
-        part = self.output / f"{STATE}.part"
-        save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
-        part.replace(self.output / STATE)
+        with whole(self.output / STATE) as part:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
 
     def _read_state(self) -> dict[str, Tensor] | None:
         from safetensors import safe_open
@@ -226,11 +226,10 @@ class _Run:
         """Drop the lines of steps that were done but not saved; they will be done again."""
         log = self.output / LOG
         lines = log.read_text("utf-8").splitlines(keepends=True) if log.is_file() else []
-        whole = [line for line in lines if line.endswith("\n") and _step(line) <= self.step]
-        if len(whole) < len(lines):
-            part = log.with_suffix(".part")
-            part.write_text("".join(whole), "utf-8")
-            part.replace(log)
+        kept = [line for line in lines if line.endswith("\n") and _step(line) <= self.step]
+        if len(kept) < len(lines):
+            with whole(log) as part:
+                part.write_text("".join(kept), "utf-8")
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         logger.info("resuming %s at step %d", self.output, self.step)
@@ -270,10 +269,6 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
         return float("inf")
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
 
 
 def _to(batch: Any, device: torch.device) -> Any:
