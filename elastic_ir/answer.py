@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit, Query, Ranking
@@ -21,6 +21,11 @@ class Degraded(NamedTuple):
     requested_level: Level
     candidates: int
     detail: str
+
+    def plain(self) -> dict[str, Any]:
+        """Itself as JSON can say it."""
+        levels = {"level": str(self.level), "requested_level": str(self.requested_level)}
+        return {**self._asdict(), "reasons": list(self.reasons), **levels}
 
 
 class Hits(Sequence[Hit]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import random
 import time
@@ -32,6 +33,14 @@ def check_url(url: str) -> None:
         raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine's own address or name for itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Client:
     """Asks a service that ``elastic-ir serve`` runs.
 
@@ -57,7 +66,9 @@ class Client:
         try:
             import httpx
         except ImportError as exc:
-            raise ConfigError("httpx is not installed; run pip install 'elastic-ir[serve]'") from exc
+            raise ConfigError(
+                "httpx is not installed; run pip install -e '.[serve]' in the checkout of elastic_ir"
+            ) from exc
 
         check_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from elastic_ir.errors import ConfigError, ElasticIRError, nearest
+from elastic_ir.errors import ConfigError, nearest
 from elastic_ir.level import FINEST_SHARE, Level, RerankLevel
 from elastic_ir.subnet import Subnet
 
@@ -27,14 +27,8 @@ class _Settings(BaseModel):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _subnet(text: str) -> str:
-    try:
-        return str(Subnet.parse(text))
-    except ElasticIRError as exc:
-        raise ValueError(str(exc)) from exc
-
-
-SubnetName = Annotated[str, AfterValidator(_subnet)]
+SubnetName = Annotated[str, AfterValidator(lambda text: str(Subnet.parse(text)))]
+"""A sub-network as it prints, e.g. ``w0.50-d6``."""
 
 
 class DenserConfig(_Settings):

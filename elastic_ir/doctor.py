@@ -55,8 +55,9 @@ def _lucene() -> str:
 def _threads() -> str:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    from elastic_ir.machine import cores
+
+    return f"{cores()} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
 
 
 def _precision() -> str:
@@ -104,10 +105,10 @@ def _offline() -> str:
 
 
 def _extras() -> str:
-    extras = {"serve": "uvicorn", "glue": "datasets", "train": "pyarrow"}
+    extras = {"serve": "uvicorn", "glue": "datasets"}
     missing = [name for name, module in extras.items() if find_spec(module) is None]
     names = ", ".join(name for name in extras if name not in missing) or "none"
-    return names + (f"; for more: pip install 'elastic-ir[{','.join(missing)}]'" if missing else "")
+    return names + (f"; for more: pip install -e '.[{','.join(missing)}]' in the checkout" if missing else "")
 
 
 _LOOKS: dict[str, Callable[[], str]] = {

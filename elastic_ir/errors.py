@@ -31,7 +31,7 @@ class DatasetError(InputError):
 
 
 class RunFileError(InputError):
-    """A TREC run or qrels file that cannot be read or written."""
+    """A run file that cannot be read, or a result that cannot be written."""
 
 
 class ModelError(ElasticIRError):

@@ -1,4 +1,4 @@
-"""The index a pipeline asks for: an explicit folder, or the cached one, built on first use."""
+"""The cached index of a dataset, built on first use."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import itertools
 import json
 import math
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_ir.client import check_url
+from elastic_ir.client import check_url, is_loopback
 from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder, Rung
@@ -151,7 +150,7 @@ def load(
     if not queries:
         raise InputError("there are no queries; wanted at least one")
     check_url(url)
-    if not (anywhere or _loopback(url)):
+    if not (anywhere or is_loopback(urlsplit(url).hostname or "")):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
     times = due_times(form, seconds, seed)
     url, headers = url.rstrip("/"), {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -168,14 +167,6 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return make
-
-
-def _loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def due_times(form: str, seconds: float, seed: int) -> NDArray[np.float64]:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from elastic_ir.elastic import ElasticConfig, ElasticScorer, Tokens, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
+from elastic_ir.elastic import ElasticScorer, Tokens, load_checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint, fill
 from elastic_ir.elastic.huggingface import extract_classifier
 from elastic_ir.elastic.precision import Precision, autocast
+from elastic_ir.elastic.pretrained import Pretrained, settings_of
 from elastic_ir.elastic.tokens import BATCH_TOKENS, GPU_BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.subnet import Subnet
@@ -34,11 +35,15 @@ class ClassifierSettings(BaseModel):
     max_length: int = Field(default=128, ge=8)
 
 
-class ElasticClassifier:
+class ElasticClassifier(Pretrained):
     """Sequence classification and regression with a width and a depth. Never changed by a call, so threads share it.
 
     Source: On Elastic Language Models (arXiv:2311.07204).
     """
+
+    role = "classifier"
+    model: ElasticScorer
+    settings: ClassifierSettings
 
     def __init__(
         self, model: ElasticScorer, tokens: Tokens, settings: ClassifierSettings, name: str = "", fingerprint: str = ""
@@ -73,24 +78,10 @@ class ElasticClassifier:
             )
         if config.ranker is not None:
             raise ModelError(f"{checkpoint.name} is a reranker; wanted a classifier, or load it with ElasticRanker")
-        try:
-            merged = ClassifierSettings.model_validate({**(config.classifier or {}), **settings})
-        except ValidationError as exc:
-            first = exc.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise ModelError(f"setting {key!r} of classifier {checkpoint.name}: {first['msg']}") from exc
+        merged = settings_of(ClassifierSettings, config.classifier, settings, f"classifier {checkpoint.name}")
         model = ElasticScorer(config)
         fill(model, checkpoint)
         return cls(model.to(device), checkpoint.tokens, merged, checkpoint.name, checkpoint.fingerprint)
-
-    def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
-        """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
-        config = self.config.model_copy(update={"classifier": self.settings.model_dump()})
-        save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> None:
-        """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
-        upload(self.save_pretrained, repo_id, **options)
 
     def extract(self, subnet: Subnet | None = None) -> Any:
         """A plain ``transformers.BertForSequenceClassification`` that computes ``subnet`` (None: full).
@@ -99,11 +90,6 @@ class ElasticClassifier:
             SubnetError: if there is no exit at this depth.
         """
         return extract_classifier(self.model, subnet, self.settings.labels)
-
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the model."""
-        return self.model.config
 
     def predict(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, subnet: Subnet | None = None, **options: Any

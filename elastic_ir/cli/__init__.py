@@ -265,17 +265,10 @@ def main() -> None:
 
 
 def _as_json(hits: Hits) -> dict[str, Any]:
-    degraded = hits.degraded and {
-        "reasons": list(hits.degraded.reasons),
-        "level": str(hits.degraded.level),
-        "requested_level": str(hits.degraded.requested_level),
-        "candidates": hits.degraded.candidates,
-        "detail": hits.degraded.detail,
-    }
     return {
         "query": hits.query.text,
         "level": str(hits.level),
-        "degraded": degraded,
+        "degraded": hits.degraded and hits.degraded.plain(),
         "latency_ms": round(hits.latency_ms, 3),
         "stage_ms": {name: round(ms, 3) for name, ms in hits.stage_ms.items()},
         "generation": hits.generation,

@@ -55,7 +55,9 @@ def needs_serve() -> None:
 
     missing = [name for name in ("fastapi", "hdrh", "httptools", "prometheus_client", "uvicorn") if not find_spec(name)]
     if missing:
-        raise ConfigError(f"{', '.join(missing)} not installed; run pip install 'elastic-ir[serve]'")
+        raise ConfigError(
+            f"{', '.join(missing)} not installed; run pip install -e '.[serve]' in the checkout of elastic_ir"
+        )
 
 
 def check_file(path: Path | None) -> None:

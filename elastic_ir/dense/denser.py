@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.checkpoint import Checkpoint, Storage, fill, upload
+from elastic_ir.elastic import ElasticConfig, ElasticLM, TokenBatch, Tokens, load_checkpoint
+from elastic_ir.elastic.checkpoint import Checkpoint, fill
 from elastic_ir.elastic.precision import Precision, autocast, resolve
+from elastic_ir.elastic.pretrained import Pretrained, settings_of
 from elastic_ir.elastic.tokens import BATCH_TOKENS, GPU_BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError
 from elastic_ir.progress import track
@@ -47,13 +48,17 @@ class DenserSettings(BaseModel):
     space: str | None = None
 
 
-class ElasticDenser:
+class ElasticDenser(Pretrained):
     """Encodes documents and queries by any sub-network; one index serves every query subnet.
 
     The object is never changed by a call, so threads share it.
 
     Source: On Elastic Language Models (arXiv:2311.07204).
     """
+
+    role = "denser"
+    model: ElasticLM
+    settings: DenserSettings
 
     def __init__(
         self, model: ElasticLM, tokens: Tokens, settings: DenserSettings, name: str = "", fingerprint: str = ""
@@ -80,32 +85,20 @@ class ElasticDenser:
     def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "cpu", **settings: Any) -> ElasticDenser:
         """As ``from_pretrained``, of a checkpoint already read."""
         if checkpoint.config.exits:
-            raise ModelError(f"{checkpoint.name} is a reranker; wanted a denser (an encoder without score heads)")
+            raise ModelError(
+                f"{checkpoint.name} is a reranker or classifier; wanted a denser (an encoder without heads)"
+            )
         model = ElasticLM(checkpoint.config)
         fill(model, checkpoint)
         merged = denser_settings(checkpoint, settings)
         return cls(model.to(device), checkpoint.tokens, merged, checkpoint.name, checkpoint.fingerprint)
-
-    def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
-        """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
-        config = self.config.model_copy(update={"denser": self.settings.model_dump()})
-        save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> None:
-        """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
-        upload(self.save_pretrained, repo_id, **options)
-
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the model."""
-        return self.model.config
 
     @property
     def dimension(self) -> int:
         """Components of a vector, the same for every subnet."""
         return self.config.hidden_size
 
-    def card(self, subnet: Subnet | None = None, truncate_dim: int | None = None) -> EncoderCard:
+    def card(self, subnet: Subnet | None = None) -> EncoderCard:
         """What an index records of the vectors that ``subnet`` makes."""
         settings = self.settings
         return EncoderCard(
@@ -113,7 +106,7 @@ class ElasticDenser:
             fingerprint=self.fingerprint,
             space=settings.space or self.fingerprint,
             subnet=str(self.config.resolve(subnet)),
-            dimension=truncate_dim or self.dimension,
+            dimension=self.dimension,
             pooling=settings.pooling,
             query_prompt=settings.query_prompt,
             document_prompt=settings.document_prompt,
@@ -257,12 +250,7 @@ def denser_settings(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Dense
         ModelError: if there is no such setting, or its value does not hold.
     """
     found = checkpoint.config.denser if checkpoint.native else _sentence_transformers(checkpoint)
-    try:
-        return DenserSettings.model_validate({**(found or {}), **changes})
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ModelError(f"setting {key!r} of denser {checkpoint.name}: {first['msg']}") from exc
+    return settings_of(DenserSettings, found, changes, f"denser {checkpoint.name}")
 
 
 _MODULES = {"Transformer", "Pooling", "Normalize"}

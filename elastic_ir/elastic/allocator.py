@@ -12,7 +12,7 @@ from functools import lru_cache
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # numbers of glibc's malloc.h
 _SETTINGS = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 256 << 20, _TOP_PAD: 64 << 20}
-"""Bytes: buffers up to 32 MiB (glibc's most) come from the heap, which keeps up to 256 MiB that are free."""
+"""Bytes: buffers up to 32 MiB (older versions of glibc take no more) come from the heap, which keeps 256 MiB free."""
 
 
 @lru_cache(maxsize=1)

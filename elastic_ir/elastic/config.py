@@ -96,15 +96,14 @@ class ElasticConfig(BaseModel):
         named = [subnet for subnet in map(Subnet.parse, self.trained) if subnet.width == width]
         return max(named, key=lambda subnet: subnet.depth, default=Subnet(width, self.num_layers))
 
-    def resolve(self, subnet: Subnet | str | None) -> Subnet:
-        """``subnet``, or its printed form, or the full model for None. One that was never trained is warned of once.
+    def resolve(self, subnet: Subnet | None) -> Subnet:
+        """``subnet``, or the full model for None. One that was never trained is warned of once.
 
         Raises:
             SubnetError: if this model does not have it.
         """
         if subnet is None:
             return self.full
-        subnet = Subnet.parse(subnet) if isinstance(subnet, str) else subnet
         subnet.checked()
         if subnet.depth > self.num_layers:
             raise SubnetError(f"subnet {subnet} asks for {subnet.depth} layers; this model has {self.num_layers}")
@@ -121,7 +120,7 @@ class ElasticConfig(BaseModel):
         Raises:
             SubnetError: if this model lacks one, or the cheapest is not the first.
         """
-        costs = [found.width * found.depth for found in map(self.resolve, names)]
+        costs = [found.width * found.depth for found in map(self.resolve, map(Subnet.parse, names))]
         if costs != sorted(set(costs)):
             raise SubnetError(f"cascade {', '.join(names)}: wanted sub-networks, the cheapest first")
 

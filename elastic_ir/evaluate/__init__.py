@@ -1,4 +1,4 @@
-"""Runs on disk, their figures by ranx, comparison and report."""
+"""Runs on disk, their figures, comparison and report."""
 
 from elastic_ir.datasets import read_qrels
 from elastic_ir.evaluate.crosscheck import CrossCheck, cross_check

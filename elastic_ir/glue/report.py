@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elastic_ir.classify import ElasticClassifier
+from elastic_ir.durable import whole
 from elastic_ir.glue.experiment import Experiment, Score
 from elastic_ir.machine import machine, threads
 from elastic_ir.subnet import Subnet
@@ -42,7 +43,7 @@ class Row(NamedTuple):
 
     @property
     def seeds(self) -> int:
-        """Of the task that was repeated most."""
+        """How often the task that was repeated most was."""
         return max(map(len, self.points.values()), default=0)
 
     def mean(self, tasks: Sequence[str]) -> Figure | None:
@@ -156,9 +157,9 @@ def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
     for axis, (name, price) in zip(axes, prices, strict=True):
         for model in MODELS:
             found = [(price(row), row.mean(tasks)) for row in table if row.model == model]
-            whole = sorted((x, y.mean) for x, y in found if x is not None and y is not None)
-            if whole:
-                axis.plot(*zip(*whole, strict=True), marker="o", label=model)
+            points = sorted((x, y.mean) for x, y in found if x is not None and y is not None)
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", label=model)
         axis.set(xlabel=name, xscale="log")
         axis.grid(alpha=0.3)
     axes[0].set(ylabel=f"points, mean of {', '.join(tasks)}")

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from elastic_ir.config import SubnetName
 from elastic_ir.glue.tasks import TASKS
-from elastic_ir.train.recipe import SubnetName
 
 SUBNETS = ("w1.00-d6", "w0.50-d6", "w1.00-d2", "w0.25-d2")
 

@@ -125,7 +125,9 @@ def _fetch(name: str, folder: Path) -> None:
     try:
         from datasets import load_dataset
     except ImportError as exc:
-        raise DatasetError("the package datasets is not installed; run pip install 'elastic-ir[glue]'") from exc
+        raise DatasetError(
+            "the package datasets is not installed; run pip install -e '.[glue]' in the checkout of elastic_ir"
+        ) from exc
     try:
         splits = {"train": "train"} | {split: split.replace("dev", "validation") for split in task.splits}
         found = {ours: load_dataset(HUB, name, split=theirs) for ours, theirs in splits.items()}

@@ -31,11 +31,6 @@ class DocumentStore:
         with self._path.open("rb") as file:
             self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    @property
-    def doc_ids(self) -> list[str]:
-        """All ids, in row order."""
-        return list(self._rows)
-
     def get(self, doc_id: str) -> Document:
         """The document ``doc_id``.
 
@@ -71,9 +66,6 @@ class DocumentStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, doc_id: object) -> bool:
-        return doc_id in self._rows
-
 
 class TokenStore:
     """The token ids of every document's contents, without special tokens.
@@ -98,12 +90,6 @@ class TokenStore:
         """
         start, end = _span(self._offsets, self._rows, doc_id)
         return np.asarray(self._flat[start:end])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, doc_id: object) -> bool:
-        return doc_id in self._rows
 
 
 @contextmanager

@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from elastic_ir.elastic import ElasticConfig, ElasticScorer, TokenBatch, Tokens, load_checkpoint, save_checkpoint
-from elastic_ir.elastic.checkpoint import Storage, fill, upload
+from elastic_ir.elastic import ElasticScorer, TokenBatch, Tokens, load_checkpoint
+from elastic_ir.elastic.checkpoint import fill
 from elastic_ir.elastic.model import Own, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
+from elastic_ir.elastic.pretrained import Pretrained, settings_of
 from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
 from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank.plan import Plan, Step, candidate_layers, check_budget, plan
 from elastic_ir.rerank.scored import Scored
-from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Run, Work, chunks, groups
+from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Pass, Work, chunks, groups
 from elastic_ir.subnet import Subnet
 
 
@@ -55,11 +56,15 @@ def _go_on() -> bool:
     return False
 
 
-class ElasticRanker:
+class ElasticRanker(Pretrained):
     """Cross-encoder with a width, exits and a depth budget. Never changed by a call, so threads share it.
 
     Source: On Elastic Language Models (arXiv:2311.07204), Cascade Transformer (arXiv:2005.02534).
     """
+
+    role = "ranker"
+    model: ElasticScorer
+    settings: RankerSettings
 
     def __init__(
         self, model: ElasticScorer, tokens: Tokens, settings: RankerSettings, name: str = "", fingerprint: str = ""
@@ -90,27 +95,8 @@ class ElasticRanker:
             raise ModelError(f"{name_or_path} is a classifier; wanted a reranker (a cross-encoder with one score)")
         model = ElasticScorer(checkpoint.config)
         fill(model, checkpoint)
-        try:
-            merged = RankerSettings.model_validate({**(checkpoint.config.ranker or {}), **settings})
-        except ValidationError as exc:
-            first = exc.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise ModelError(f"setting {key!r} of ranker {name_or_path}: {first['msg']}") from exc
+        merged = settings_of(RankerSettings, checkpoint.config.ranker, settings, f"ranker {name_or_path}")
         return cls(model.to(device), checkpoint.tokens, merged, str(name_or_path), checkpoint.fingerprint)
-
-    def save_pretrained(self, folder: str | Path, *, storage: Storage = "float32") -> None:
-        """Write the checkpoint; ``storage="int8"`` keeps matrices in a quarter of the size."""
-        config = self.config.model_copy(update={"ranker": self.settings.model_dump()})
-        save_checkpoint(folder, config, self.model.state_dict(), self.tokens, storage)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> None:
-        """Save and upload to the Hugging Face hub; ``options`` go to ``huggingface_hub.HfApi.create_repo``."""
-        upload(self.save_pretrained, repo_id, **options)
-
-    @property
-    def config(self) -> ElasticConfig:
-        """Shape of the model."""
-        return self.model.config
 
     @property
     def max_length(self) -> int:
@@ -250,7 +236,7 @@ class ElasticRanker:
     ) -> bool:
         """Take ``works`` through their plans; False where ``stop`` ended it."""
         for number in range(max((len(work.asked.steps) for work in works), default=0)):
-            for run, candidates in self._runs(works, number).items():
+            for shared, candidates in self._passes(works, number).items():
                 for chunk in chunks(candidates, batch_tokens):
                     if not _take(turn, stop):
                         return False
@@ -258,7 +244,7 @@ class ElasticRanker:
                         pairs = [
                             p for work, row in chunk for p in work.carried.pop(row, None) or self._pairs(work, row)
                         ]
-                        scores = self._advance(pairs, run.subnet, precision, batch_tokens, keep=run.keep)
+                        scores = self._advance(pairs, shared.subnet, precision, batch_tokens, keep=shared.keep)
                     finally:
                         if turn is not None:
                             turn.release()
@@ -273,16 +259,16 @@ class ElasticRanker:
             raise InputError("the query is empty; wanted a question")
         return self.tokens.ids([text], min(self.settings.max_query_length, self.max_length // 2))[0]
 
-    def _runs(self, works: Sequence[Work], number: int) -> dict[Run, list[Candidate]]:
+    def _passes(self, works: Sequence[Work], number: int) -> dict[Pass, list[Candidate]]:
         """What step ``number`` of each plan has to score, by what can share a batch."""
-        found: dict[Run, list[Candidate]] = {}
+        found: dict[Pass, list[Candidate]] = {}
         for work in works:
             subnets = [step.subnet for step in work.asked.steps]
             if number >= len(subnets):
                 continue
             carries = [False, *(self._carries(*pair) for pair in pairwise(subnets)), False]
-            run = Run(subnets[number], subnets[number - 1] if carries[number] else None, carries[number + 1])
-            found.setdefault(run, []).extend((work, row) for row in work.rows)
+            its = Pass(subnets[number], subnets[number - 1] if carries[number] else None, carries[number + 1])
+            found.setdefault(its, []).extend((work, row) for row in work.rows)
         return found
 
     def _pairs(self, work: Work, row: int) -> list[Pair]:

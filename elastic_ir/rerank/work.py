@@ -80,8 +80,9 @@ class Work:
         return self.scored._replace(stopped=bool(finished < min(wanted, len(self.scored.steps))))
 
 
-class Run(NamedTuple):
-    """A sub-network, the one whose states it goes on from (None: from the text), and whether it keeps its own."""
+class Pass(NamedTuple):
+    """What can share a batch: pairs of one sub-network, the one whose states they go on from (None: from the text), and
+    whether they keep their own."""
 
     subnet: Subnet
     before: Subnet | None

@@ -5,11 +5,5 @@ from elastic_ir.retrieve.breaker import Breaker
 from elastic_ir.retrieve.bylevel import ByLevel
 from elastic_ir.retrieve.dense import DenseRetriever
 from elastic_ir.retrieve.fallback import Fallback, Missing
-from elastic_ir.stage import Stage
 
-RETRIEVERS: dict[str, type[Stage]] = {
-    "bm25": BM25Retriever,
-    "dense": DenseRetriever,
-}
-
-__all__ = ["RETRIEVERS", "BM25Retriever", "Breaker", "ByLevel", "DenseRetriever", "Fallback", "Missing"]
+__all__ = ["BM25Retriever", "Breaker", "ByLevel", "DenseRetriever", "Fallback", "Missing"]

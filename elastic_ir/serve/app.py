@@ -263,11 +263,7 @@ def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _level(engine: Engine, text: str | None) -> Level | None:
-    if text is None:
-        return None
-    level = Level.parse(text)
-    engine.pipeline.parts.check(level)
-    return level
+    return None if text is None else engine.pipeline.checked_level(text)
 
 
 async def _answer(request: Request, task: Task[Answer], mailbox: Mailbox, metrics: Metrics) -> Answer:

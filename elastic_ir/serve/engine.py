@@ -17,7 +17,7 @@ from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
 from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Policy
 from elastic_ir.schedule.compare import admission_of
-from elastic_ir.serve.observer import Observer, Silent
+from elastic_ir.serve.observer import Observer
 from elastic_ir.serve.queue import Job, Question, Queue, Queued, Task
 from elastic_ir.stage import ABANDONED
 
@@ -68,7 +68,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ladder, self.mode = ladder, mode
-        self._pipeline, self._observer, self._clock = pipeline, observer or Silent(), clock
+        self._pipeline, self._observer, self._clock = pipeline, observer or Observer(), clock
         self._use(ladder)
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share + SLOW_MOMENT_S
         self._queue = Queue(self._alone_s)
@@ -392,7 +392,7 @@ class Engine:
                 self._observer.dropped("unfinished" if hits else "abandoned")
             question.answer.set_result(hits)
         if levels:
-            self._observer.batch(levels, ended - started, found[0].stage_ms)
+            self._observer.batch(levels, found[0].stage_ms)
         with self._changed:
             rung = self._timed.rung(level)
             # What stands in for a level that a client insists on says nothing of what the policy chooses from.

@@ -78,22 +78,13 @@ class SearchAnswer(_Message):
     @staticmethod
     def plain(hits: Hits, *, text: bool, k: int, wait_ms: float, latency_ms: float) -> dict[str, Any]:
         """The answer for the first ``k`` of ``hits`` as plain data: models cost too much here."""
-        degraded = hits.degraded
         return {
             "hits": [
                 {"doc_id": h.doc_id, "score": h.score, "retrieved": h.retrieved, "text": h.text if text else None}
                 for h in hits[:k]
             ],
             "level": str(hits.level),
-            "degraded": None
-            if degraded is None
-            else {
-                "reasons": degraded.reasons,
-                "level": str(degraded.level),
-                "requested_level": str(degraded.requested_level),
-                "candidates": degraded.candidates,
-                "detail": degraded.detail,
-            },
+            "degraded": hits.degraded and hits.degraded.plain(),
             "stage_ms": {name: round(ms, 3) for name, ms in hits.stage_ms.items()},
             "wait_ms": round(wait_ms, 3),
             "latency_ms": round(latency_ms, 3),

@@ -9,13 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder
+from elastic_ir.serve.observer import Observer
 from elastic_ir.version import __version__
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics:
-    """Counters and histograms of one service; an ``Observer`` of its engine."""
+class Metrics(Observer):
+    """Counters and histograms of one service."""
 
     def __init__(self, ladder: Ladder) -> None:
         self._qualities = {rung.level: rung.quality if ladder.judged else math.nan for rung in ladder.rungs}
@@ -59,7 +60,7 @@ class Metrics:
         """The exposition format."""
         return generate_latest(self.registry)
 
-    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
+    def batch(self, levels: Mapping[Level, int], stage_ms: Mapping[str, float]) -> None:
         """A batch was answered, so many of it at each level."""
         self._batches.observe(sum(levels.values()))
         for level, count in levels.items():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from elastic_ir.level import Level
 
 
-class Observer(Protocol):
-    """What the engine tells of its work; called with its lock held or from its thread, so it must be quick."""
+class Observer:
+    """Told of the engine's work, with the engine's lock held or from its thread, so it must be quick; this one does not
+    care."""
 
-    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
-        """A batch was answered, so many of it at each level."""
+    def batch(self, levels: Mapping[Level, int], stage_ms: Mapping[str, float]) -> None:
+        """A batch was answered, so many of it at each level; stage name -> milliseconds."""
 
     def waited(self, seconds: float) -> None:
         """A request waited so long for its batch."""
@@ -23,19 +23,3 @@ class Observer(Protocol):
     def dropped(self, reason: str) -> None:
         """A request got no answer: ``deadline``; ``abandoned`` before any document was scored for it, or later,
         ``unfinished``; refused: ``overload``, or ``share`` where only this client has too much in the queue."""
-
-
-class Silent:
-    """An observer that does not care."""
-
-    def batch(self, levels: Mapping[Level, int], seconds: float, stage_ms: dict[str, float]) -> None:
-        """Ignore it."""
-
-    def waited(self, seconds: float) -> None:
-        """Ignore it."""
-
-    def chosen(self, wanted: Level, acting: Level) -> None:
-        """Ignore it."""
-
-    def dropped(self, reason: str) -> None:
-        """Ignore it."""

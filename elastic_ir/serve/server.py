@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
 import signal
 import socket
@@ -18,6 +17,7 @@ import torch
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from elastic_ir.client import is_loopback
 from elastic_ir.errors import BackendError, ConfigError, ElasticIRError
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.current import read_current
@@ -144,13 +144,9 @@ def check_address(service: Service) -> None:
     Raises:
         ConfigError: saying what to set. BackendError: if the address is taken.
     """
-    try:
-        local = ipaddress.ip_address(service.host).is_loopback
-    except ValueError:
-        local = service.host == "localhost"
     if service.token is not None and not service.token.strip():
         raise ConfigError("the token is empty; set one of at least one character, or none")
-    if not local and service.token is None:
+    if service.token is None and not is_loopback(service.host):
         raise ConfigError(
             f"{service.host} is open to other machines; set a token in the environment variable ELASTIC_IR_TOKEN, or "
             "listen on 127.0.0.1"

@@ -94,11 +94,11 @@ class ClassifierObjective:
             config = config.model_copy(update={key: getattr(start.config, key) for key in _OWN})
             state = {f"encoder.{name}": t for name, t in start.state.items()} | state
         self._in_order = start is not None and len(start.config.trained) > 1
-        self.student, self._teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
+        self.student, self.teacher = ElasticScorer(with_own(config, recipe)), ElasticScorer(whole)
         state = state | self._heads(state, config)
         self._missing = load_start(self.student, source._replace(state=state))
-        self._teacher.load_state_dict(state, strict=False)
-        self._teacher.requires_grad_(False)
+        self.teacher.load_state_dict(state, strict=False)
+        self.teacher.requires_grad_(False)
 
     def _checked_start(self, name: str, teacher: Checkpoint) -> Checkpoint:
         start = load_checkpoint(name)
@@ -143,10 +143,6 @@ class ClassifierObjective:
             )
         start_own(self.student.encoder, self._missing)
 
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the teacher to where it will compute."""
-        self._teacher.to(device, dtype)
-
     def batch(self, step: int) -> LabelledBatch:
         """The examples of ``step``: alike in length, each used once before any is used again."""
         size = self.recipe.batch
@@ -167,7 +163,7 @@ class ClassifierObjective:
     def _near(self) -> NearWords:
         special = {self.tokens.cls_id, self.tokens.sep_id, self.tokens.pad_id}
         used = {token for sequence in self._sequences for token in sequence} - special
-        return NearWords(self._teacher.encoder.words.weight, sorted(used))
+        return NearWords(self.teacher.encoder.words.weight, sorted(used))
 
     def losses(self, batch: LabelledBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet, largest first."""
@@ -175,7 +171,7 @@ class ClassifierObjective:
         if not self._taught:
             yield full, label_loss(self.student(tokens, full).float(), batch.labels, batch.known)
             return
-        wanted, answers = taught_by(self._teacher, tokens, recipe)
+        wanted, answers = taught_by(self.teacher, tokens, recipe)
         for subnet in subnets:
             states = hidden_states(self.student.encoder, tokens, subnet, read=1)
             found = self.student.heads[str(subnet.depth)](last(states)).float()

@@ -87,7 +87,7 @@ class DenserObjective:
                 raise ConfigError(f"stream {number}: teach_states needs texts that teacher and student read alike")
         for stream, sequences in zip(recipe.streams, asked, strict=True):
             self._vectors.append(None if stream.teach_states else _vectors(cache, encoder, sequences))
-        self._teacher = encoder.model.requires_grad_(False)
+        self.teacher = encoder.model.requires_grad_(False)
 
     def _check(self, recipe: Recipe) -> None:
         """Refuse before any of the teacher's vectors is computed what would be refused after."""
@@ -107,10 +107,6 @@ class DenserObjective:
             batches = [self.batch(step).tokens for step in range(self.recipe.importance_batches)]
             sort_by_importance(self.student, batches)
         start_own(self.student, self._missing)
-
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the teacher to where it will compute, in the streams whose vectors are not ready."""
-        self._teacher.to(device, dtype)
 
     def batch(self, step: int) -> TextBatch:
         """The texts of ``step``, of one stream; streams take turns by their shares."""
@@ -132,7 +128,7 @@ class DenserObjective:
         targets = batch.vectors
         if targets is None:
             with torch.no_grad():
-                done[full] = hidden_states(self._teacher, batch.tokens, full, read)
+                done[full] = hidden_states(self.teacher, batch.tokens, full, read)
             targets = self._unit(last(done[full]), batch.tokens)
         for subnet in subnets:
             count = min(rows.get(str(subnet), size), size)

@@ -111,10 +111,6 @@ class RankerObjective:
         new = [text for text in dict.fromkeys(candidates) if text not in self._ids]
         self._ids |= zip(new, self.tokens.ids(new, self._longest), strict=True)
 
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the teacher to where it will compute."""
-        self.teacher.to(device, dtype)
-
     def losses(self, batch: PairBatch, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
         """The loss of each subnet, largest first; with prefix exits the mean over the exits up to its depth."""
         return self._of_exits(batch, subnets) if self._prefix else self._of_subnets(batch, subnets)

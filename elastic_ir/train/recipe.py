@@ -10,21 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from elastic_ir.config import checked, read_yaml
+from elastic_ir.config import SubnetName, checked, read_yaml
 from elastic_ir.dense import DenserSettings
 from elastic_ir.errors import ConfigError
-from elastic_ir.subnet import Subnet
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _check_subnet(text: str) -> str:
-    return str(Subnet.parse(text))
-
-
-SubnetName = Annotated[str, AfterValidator(_check_subnet)]
 
 
 def _at_home(text: str) -> str:
@@ -168,7 +160,8 @@ class Recipe(_Settings):
         label_loss: of a classifier that has a fine-tuned teacher: weight of the loss to the labels themselves.
         changed: of a classifier that has a fine-tuned teacher: share of texts in which some words are exchanged for
             near ones; the teacher answers for them, their labels are left out.
-        smaller: weights of these two for all but the full model; what is not given is as for the full one.
+        smaller: weights of the cosine and hidden losses for all but the full model; what is not given is as for the
+            full one.
         depth_rule: which layers a ranker's subnets run, see ``ElasticConfig``; ``prefix`` exits share one pass.
         cascade: sub-networks of a ranker's steps before the last, cheapest first, kept in its checkpoint; None: the
             shallowest exit.

@@ -30,13 +30,15 @@ class RelationObjective:
 
     def __init__(self, recipe: Recipe, teacher: Checkpoint) -> None:
         if teacher.config.exits:
-            raise ConfigError(f"teacher {teacher.name} is a reranker; wanted an encoder")
+            raise ConfigError(f"teacher {teacher.name} is a reranker or classifier; wanted an encoder")
         if recipe.own_last or recipe.own_layers or recipe.own_vectors or recipe.keep:
             raise ConfigError(
-                "`own_last:`, `own_layers:`, `own_vectors:` and `keep:` are for densers and rankers, not for an encoder"
+                "`own_last:`, `own_layers:`, `own_vectors:` and `keep:` are not for an encoder, which shares all"
             )
         if recipe.start is not None:
-            raise ConfigError("`start:` is for densers; an encoder's heads must lie as its teacher's do")
+            raise ConfigError(
+                "`start:` is for densers, rankers and classifiers; an encoder's heads must lie as its teacher's do"
+            )
         self.recipe, self.tokens = recipe, teacher.tokens
         config = teacher.config.model_copy(update={"depth_rule": "spaced", "denser": None})
         for subnet in subnets(recipe.sampling, config):
@@ -46,18 +48,14 @@ class RelationObjective:
         self._texts = TextStreams(recipe, self.tokens, config.max_positions)
         plain = {"query": "", "document": ""}
         self._sequences = [pool.sequences(plain) for pool in self._texts.pools]
-        self.student, self._teacher = ElasticLM(config), ElasticLM(config)
-        fill(self._teacher, teacher)
-        sort_by_importance(self._teacher, [self.batch(step) for step in range(recipe.importance_batches)])
-        self.student.load_state_dict(self._teacher.state_dict())
-        self._teacher.requires_grad_(False)
+        self.student, self.teacher = ElasticLM(config), ElasticLM(config)
+        fill(self.teacher, teacher)
+        sort_by_importance(self.teacher, [self.batch(step) for step in range(recipe.importance_batches)])
+        self.student.load_state_dict(self.teacher.state_dict())
+        self.teacher.requires_grad_(False)
 
     def prepare(self) -> None:
         """Nothing: the student starts as the sorted teacher."""
-
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the teacher to where it will compute."""
-        self._teacher.to(device, dtype)
 
     def batch(self, step: int) -> TokenBatch:
         """The texts of ``step``."""
@@ -68,7 +66,7 @@ class RelationObjective:
         """The loss of each subnet, largest first."""
         heads = self.recipe.relation_heads
         with torch.no_grad():
-            targets = _last_projections(self._teacher, batch, self.student.config.full).float()
+            targets = _last_projections(self.teacher, batch, self.student.config.full).float()
         for subnet in subnets:
             found = _last_projections(self.student, batch, subnet).float()
             yield subnet, relation_loss(found, targets, batch.lengths, heads)

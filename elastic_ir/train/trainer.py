@@ -38,13 +38,25 @@ class Objective(Protocol):
     """What differs between recipes."""
 
     @property
-    def student(self) -> ElasticLM | ElasticScorer: ...
+    def student(self) -> ElasticLM | ElasticScorer:
+        """What learns."""
+
     @property
-    def tokens(self) -> Tokens: ...
-    def prepare(self) -> None: ...
-    def place(self, device: torch.device, dtype: torch.dtype) -> None: ...
-    def batch(self, step: int) -> Any: ...
-    def losses(self, batch: Any, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]: ...
+    def teacher(self) -> nn.Module:
+        """What it learns from; the trainer moves it to where it will compute."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Of both."""
+
+    def prepare(self) -> None:
+        """Bring the student's heads and neurons in order; not called where a run is resumed."""
+
+    def batch(self, step: int) -> Any:
+        """What is learned from in the zero-based ``step``: a tuple of tensors, the same whenever it is asked for."""
+
+    def losses(self, batch: Any, subnets: list[Subnet]) -> Iterator[tuple[Subnet, Tensor]]:
+        """The loss of each of ``subnets``, a scalar, largest subnet first; each is propagated back before the next."""
 
 
 OBJECTIVES: dict[str, Callable[[Recipe, Checkpoint], Objective]] = {
@@ -101,7 +113,7 @@ class _Run:
         student = self.objective.student.to(recipe.device)
         if state is None:
             self.objective.prepare()
-        self.objective.place(torch.device(recipe.device), self._half)
+        self.objective.teacher.to(recipe.device, self._half)
         for name in recipe.keep:
             for used in student.used_by(student.config.resolve(Subnet.parse(name))):
                 student.get_parameter(used).requires_grad_(False)

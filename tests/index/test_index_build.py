@@ -37,7 +37,6 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
         assert (generation.manifest.source, generation.manifest.documents) == ("toy/test", 50)
         assert generation.manifest.encoder == encoder.card
         assert list(generation.documents) == documents
-        assert generation.documents.doc_ids == [document.doc_id for document in documents]
         assert generation.documents.text("d3") == "title 3 text 3 naïve 検索"
         assert generation.tokens is not None
         assert generation.tokens.tokenizer_fingerprint == "words"

@@ -6,7 +6,7 @@ from elastic_ir.errors import InputError
 from elastic_ir.index.lucene import LuceneResult
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Query, Ranking
-from elastic_ir.retrieve import RETRIEVERS, BM25Retriever, DenseRetriever
+from elastic_ir.retrieve import BM25Retriever, DenseRetriever
 from elastic_ir.stage import ABANDONED, SearchContext
 from elastic_ir.subnet import Subnet
 
@@ -64,11 +64,6 @@ def make_dense(candidates=100, subnet=None):
 
 
 MAKERS = {"bm25": make_bm25, "dense": make_dense}
-
-
-def test_the_table_names_every_retriever():
-    assert set(RETRIEVERS) == set(MAKERS)
-    assert all(RETRIEVERS[name].name == name for name in RETRIEVERS)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +214,7 @@ def test_long_texts_end_at_the_models_positions(cross_encoder_folder: Path, list
     lists.write_text(json.dumps({"query": "cat " * 90, "candidates": ["dog " * 90, "bird"]}) + "\n")
     train(denser_recipe(cross_encoder_folder, lists, tmp_path / "run", kind="ranker", streams=[], exits=[2],
                         lists=[{"path": str(lists)}], max_tokens=100, steps=1))  # fmt: skip
+    assert all(map(math.isfinite, json.loads((tmp_path / "run" / "log.jsonl").read_text())["losses"].values()))
 
 
 def test_what_was_trained_is_what_the_steps_took(bert_folder: Path, texts: Path, tmp_path: Path) -> None:
