@@ -33,6 +33,18 @@ def check_url(url: str) -> None:
         raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080")
 
 
+def check_token(token: str | None) -> None:
+    """Refuse a token that no header can hold.
+
+    Raises:
+        InputError: if it is not printable ASCII, or has white space around it.
+    """
+    if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise InputError(
+            "the token has characters that no header can hold; wanted printable ASCII without outer spaces"
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is this machine's own address or name for itself."""
     try:
@@ -71,8 +83,7 @@ class Client:
             ) from exc
 
         check_url(url)
-        if token is not None and not (token.isascii() and token.isprintable()):
-            raise InputError("the token has characters that no header can hold; wanted printable ASCII")
+        check_token(token)
         if retries < 0:
             raise InputError(f"retries is {retries}; wanted 0 or more")
         if not 0 < timeout_s < math.inf:

@@ -100,8 +100,11 @@ def _cache() -> str:
 
 
 def _offline() -> str:
-    names = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
-    return f"offline by {', '.join(names)}" if names else "not tried; models of the hub need it, bundled ones do not"
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return (
+        "offline by HF_HUB_OFFLINE" if HF_HUB_OFFLINE else "not tried; models of the hub need it, bundled ones do not"
+    )
 
 
 def _extras() -> str:

@@ -82,8 +82,12 @@ def whole(path: Path) -> Iterator[Path]:
     """A path to write to, which takes ``path``'s place when the block ends well; missing parent folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    yield part
-    part.replace(path)
+    try:
+        yield part
+        sync(part)
+        rename(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

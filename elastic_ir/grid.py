@@ -139,6 +139,8 @@ class Journal:
                 with suppress(ValueError):  # the last one may be cut
                     row = json.loads(line)
                     self._known[row["text"]] = row["best"]
+        elif lines:
+            logger.warning("%s is of a sweep of something else, whose scores are dropped", path)
         rows = [json.dumps({"text": text, "best": best}) for text, best in self._known.items()]
         with whole(path) as part:
             part.write_text("".join(f"{line}\n" for line in [json.dumps(depends_on), *rows]), "utf-8")

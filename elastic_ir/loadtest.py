@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_ir.client import check_url, is_loopback
+from elastic_ir.client import check_token, check_url, is_loopback
 from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder, Rung
@@ -76,8 +76,8 @@ class Loaded(NamedTuple):
     def summary(self) -> dict[str, Any]:
         """Figures for people and files; milliseconds from the scheduled send time.
 
-        A request that was not answered in the generator's own time, or whose connection broke, counts in
-        ``latency_ms`` with the time waited. None stands where nothing was answered.
+        A request that was not answered in the generator's own time counts in ``latency_ms`` with the time waited, one
+        whose connection broke with the longest time there is. None stands where nothing was answered.
         """
         from hdrh.histogram import HdrHistogram
 
@@ -85,13 +85,14 @@ class Loaded(NamedTuple):
 
         histogram = HdrHistogram(1, LONGEST_MS * 1000, 3)
         answered = [one for one in self.sent if one.status == "200"]
-        waited = [one.latency_s for one in self.sent if one.status in ("200", TIMEOUT, BROKEN)]
+        waited = [one.latency_s for one in self.sent if one.status in ("200", TIMEOUT)]
+        waited += [LONGEST_MS / 1000 for one in self.sent if one.status == BROKEN]
         for latency_s in waited:
             histogram.record_value(max(1, min(LONGEST_MS * 1000, round(1_000_000 * latency_s))))
         refused = [1000 * one.latency_s for one in self.sent if one.status in ("429", "503")]
         outcome = self.outcome
         percentiles = {
-            f"p{share:g}": histogram.get_value_at_percentile(share) / 1000 if waited else None
+            f"p{share:g}": histogram.get_value_at_percentile(share) / 1000 if answered else None
             for share in (50, 95, 99, 99.9)
         }
         return {
@@ -150,6 +151,7 @@ def load(
     if not queries:
         raise InputError("there are no queries; wanted at least one")
     check_url(url)
+    check_token(token)
     if not (anywhere or is_loopback(urlsplit(url).hostname or "")):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
     times = due_times(form, seconds, seed)
@@ -210,8 +212,8 @@ async def _load(
             if status == "200":
                 try:
                     told = json.loads(body)
-                    level, degraded = told["level"], told["degraded"] is not None
-                except (ValueError, LookupError, TypeError):
+                    level, degraded = str(told["level"]), told["degraded"] is not None
+                except (ValueError, LookupError, TypeError, RecursionError):
                     status = "no answer of elastic_ir"
             elif status == GAVE_UP:
                 status = "hung up" if leaves else TIMEOUT

@@ -49,7 +49,7 @@ class Subnet(NamedTuple):
 
     def neurons(self, full: int) -> int:
         """Feed-forward neurons used of ``full``: rounded up to a multiple of 64 (matrix units)."""
-        multiples = -(-round(self.width * full) // FFN_MULTIPLE)
+        multiples = -(-max(1, round(self.width * full)) // FFN_MULTIPLE)
         return min(full, multiples * FFN_MULTIPLE)
 
     def __str__(self) -> str:

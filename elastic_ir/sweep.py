@@ -127,7 +127,6 @@ def sweep(
     metadata = {
         point.run: {
             "levels": {query.query_id: point.run for query in drawn},
-            "queries_ms": {query.query_id: point.latency_ms for query in drawn},
             "flops": {point.run: point.flops},
             "latency_ms": {"mean": point.latency_ms},
         }

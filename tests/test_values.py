@@ -39,6 +39,8 @@ def test_a_level_that_cannot_be_read(text: str) -> None:
         Level.parse(text)
 
 
-@pytest.mark.parametrize(("width", "heads", "neurons"), [(1.0, 12, 1536), (0.5, 6, 768), (0.25, 3, 384), (0.01, 1, 64)])
+@pytest.mark.parametrize(
+    ("width", "heads", "neurons"), [(1.0, 12, 1536), (0.5, 6, 768), (0.25, 3, 384), (0.01, 1, 64), (1e-4, 1, 64)]
+)
 def test_widths_of_a_layer(width: float, heads: int, neurons: int) -> None:
     assert (Subnet(width, 1).heads(12), Subnet(width, 1).neurons(1536)) == (heads, neurons)

@@ -20,7 +20,7 @@ def load(
     duration: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds.")] = 60.0,
     slo_ms: Annotated[float | None, typer.Option(min=1, help="Default: what the service promises.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=100, help="Hits a query.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 0,
     hang_up: Annotated[float, typer.Option(min=0, max=1, help="Share of clients that go away early.")] = 0.0,
     hang_up_ms: Annotated[float, typer.Option(min=1, help="After so long.")] = 50.0,
     anywhere: Annotated[bool, typer.Option("--anywhere", help="Load another machine; it must be yours.")] = False,
@@ -41,6 +41,7 @@ def load(
 
     needs_serve()
     check_file(output)
+    check_file(plot)
     texts = [query.text for query in stream_queries(queries)]
     found = run(
         url, arrivals, texts, seconds=duration, slo_ms=slo_ms, k=hits, seed=seed, anywhere=anywhere,

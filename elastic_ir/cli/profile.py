@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elastic_ir.cli.options import DatasetOption, IndexOption, SplitOption, open_pipeline, say
+from elastic_ir.cli.options import DatasetOption, IndexOption, SplitOption, check_file, open_pipeline, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,6 +53,8 @@ def profile(
         raise ConfigError("--levels and --ladder both name levels; give one of them")
     if retimed is not None and ladder is None:
         raise ConfigError("--retimed needs --ladder, whose levels it keeps")
+    check_file(output)
+    check_file(retimed)
     if threads is not None:
         use_threads(threads)  # before Lucene is given its own
     with open_pipeline(pipeline, dataset, split, index, levelled=False) as opened:

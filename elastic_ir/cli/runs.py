@@ -69,6 +69,8 @@ def run(
         raise InputError("wanted a --max-passage-delimiter of at least one character, --max-passage-hits of at least 1")
     if threads is not None:
         use_threads(threads)
+    if max_passage_hits is not None and not max_passage:
+        raise InputError("--max-passage-hits needs --max-passage")
     passages = (max_passage_delimiter, max_passage_hits) if max_passage else (None, None)
     with open_pipeline(pipeline, dataset, split, index) as opened:
         name = opened.config.dataset

@@ -53,7 +53,8 @@ def sweep(
     from elastic_ir.sweep import MARGIN, MEASURE, Served
     from elastic_ir.sweep import sweep as find
 
-    check_file(output)
+    for path in (output, plot, report):
+        check_file(path)
     if report is not None:
         check_report(report)
     if plot is not None and plot.suffix not in PICTURES:
@@ -79,7 +80,6 @@ def sweep(
             timed = Served(stack.enter_context(over), timed_over)
         found = find(opened, collection, served=timed, slo_ms=slo_ms, queries=queries, seconds=seconds, journal=journal)
     write_ladder(found.file, output)
-    journal.unlink(missing_ok=True)
     say(f"{len(found.file.levels)} levels for {slo_ms:.0f} ms, {found.file.threads} threads: {output}")
     for level in found.file.levels:
         low, high = level.interval or (level.quality, level.quality)
@@ -87,7 +87,7 @@ def sweep(
         say(f"{level.p50_ms[0]:9.1f} ms, p95 {level.p95_ms[0]:9.1f}   {quality}   {level.level}")
     reference, kept = found.file.notes["reference"], [level.level for level in found.file.levels]
     if kept == ["bm25"] != [reference["level"]]:
-        say(f"no level with a model answers within {slo_ms:.0f} ms here; raise --slo-ms, or measure on an idle machine")
+        say("no level with a model is fast enough and better than BM25 here; raise --slo-ms, or idle the machine")
     if reference["level"] not in kept:
         say(f"given up: {reference['level']} has {reference[MEASURE]:.4f} in {reference['ms']:.0f} ms")
         shown = found.not_inferior or "none shown"
@@ -98,3 +98,4 @@ def sweep(
     if report is not None:
         write_report([found.section], report, "Sweep")
         say(f"report: {report}")
+    journal.unlink(missing_ok=True)

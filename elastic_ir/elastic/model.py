@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,11 @@ class ElasticLayer(nn.Module):
         for weight in (self.qkv, self.out, self.up, self.down):
             nn.init.normal_(weight, std=0.02)
         self._packed = PackedWeights()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; packed weights are forgotten, for a fused optimizer changes weights without a trace."""
+        self._packed = PackedWeights()
+        return super().train(mode)
 
     def vectors(self) -> Vectors:
         """The biases and normalisation that subnets share."""

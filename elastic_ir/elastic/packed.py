@@ -10,8 +10,15 @@ from torch import Tensor
 Form = TypeVar("Form")
 
 
+MOST = 24
+"""Forms kept of a layer: its four matrices at six widths. The oldest gives way, so that nobody fills the memory."""
+
+
 class PackedWeights:
-    """Slices of one layer's matrices, packed on first use and again when the weights have changed."""
+    """Slices of one layer's matrices, packed on first use and again when the weights have changed.
+
+    A fused optimizer changes weights without a trace: call ``train()`` or ``eval()`` of the model behind it.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Callable[[Tensor], Any], str, int], tuple[int, Any]] = {}
@@ -27,5 +34,7 @@ class PackedWeights:
         found = self._kept.get(key)
         if found is None or found[0] != version:
             found = self._kept[key] = version, pack(weight)
+            while len(self._kept) > MOST:
+                self._kept.pop(list(self._kept)[0], None)  # noqa: RUF015 - safe beside other threads
         form: Form = found[1]
         return form

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -27,8 +27,10 @@ def resolve(device: torch.device, precision: Precision) -> Precision:
     """What ``precision`` means on ``device``: ``auto`` becomes one of the others.
 
     Raises:
-        ConfigError: for int8 where there are no kernels for it.
+        ConfigError: for an unknown word, or int8 where there are no kernels for it.
     """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision {precision!r} is unknown; wanted one of {', '.join(get_args(Precision))}")
     int8 = device.type == "cpu" and int8_is_available()
     if precision == "int8" and not int8:
         raise ConfigError(f"precision int8 needs an x86 processor, found device {device.type}; use auto, bf16 or fp32")

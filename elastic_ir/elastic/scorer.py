@@ -20,8 +20,10 @@ class ScoreHead(nn.Module):
         self.score = nn.Linear(hidden_size, outputs)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Score of each sequence, from its first token."""
-        logits: Tensor = self.score(torch.tanh(self.pooler(hidden[:, 0])))
+        """Score of each sequence, from its first token; never in bf16, whose 8 bits would give many the same score."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            first = hidden[:, 0].to(self.pooler.weight.dtype)
+            logits: Tensor = self.score(torch.tanh(self.pooler(first)))
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 

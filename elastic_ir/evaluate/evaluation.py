@@ -15,7 +15,7 @@ from elastic_ir.evaluate.figures import EngineName, Judgements, engine, in_block
 from elastic_ir.evaluate.intervals import bootstrap_intervals
 from elastic_ir.evaluate.measures import Measure
 from elastic_ir.evaluate.significance import DEFAULT_MARGIN, Comparison, compare
-from elastic_ir.evaluate.tables import Cell, latex, markdown, markdown_rows
+from elastic_ir.evaluate.tables import Cell, escaped, latex, markdown, markdown_rows
 from elastic_ir.records import Qrels, Run
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Evaluation:
     def to_markdown(self, digits: int = 4) -> str:
         """The summary table in Markdown, what it is over, and the comparisons."""
         parts = [markdown(self.measures, {run: self.row(run) for run in self.means}, digits)]
-        judged = ", ".join(f"{run} {share:.3f}" for run, share in self.judged_at_10.items())
+        judged = ", ".join(f"{escaped(run)} {share:.3f}" for run, share in self.judged_at_10.items())
         parts.append(f"{self.coverage}. Judged@10: {judged}.\n")
         if self.comparisons:
             head, lines = self._compared(digits)

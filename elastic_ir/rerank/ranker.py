@@ -132,8 +132,12 @@ class ElasticRanker(Pretrained):
             SubnetError: if there is no exit at this depth. InputError: for a bad budget, or documents that are no list.
             ModelError: if a score is not finite.
         """
-        if isinstance(documents, str):
-            raise InputError("found a single string; wanted a list of documents, e.g. score('a question', ['a text'])")
+        if isinstance(documents, str) or not isinstance(query, str):
+            raise InputError("wanted a question and a list of documents, e.g. score('a question', ['a text'])")
+        documents = list(documents)
+        for text in documents:
+            if not isinstance(text, str):
+                raise InputError(f"found {type(text).__name__} among the documents; wanted texts alone")
         subnet = self.config.resolve(subnet)
         steps: Plan = (Step(len(documents), subnet),)
         if budget is not None:

@@ -107,7 +107,7 @@ def _reordered(ranking: Ranking, scored: Scored, plan: Plan) -> Ranking:
 def prior(hits: Sequence[Hit], weight: float) -> list[float] | None:
     """The hits' scores in standard deviations from their mean, times ``weight``; None where that says nothing."""
     scores = np.array([hit.score for hit in hits])
-    if not weight or not np.isfinite(scores).all() or not scores.std():
+    if not hits or not weight or not np.isfinite(scores).all() or not scores.std():
         return None
     weighted: list[float] = (weight * (scores - scores.mean()) / scores.std()).tolist()
     return weighted

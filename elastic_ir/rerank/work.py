@@ -59,7 +59,7 @@ class Work:
         """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
         row, scored, prior = pair.row, self.scored, self.asked.prior
         score += 0.0 if prior is None else prior[row]
-        if scored.steps[row] < step or score > scored.scores[row]:
+        if scored.steps[row] < step or not score <= scored.scores[row]:  # also where it is not a number
             scored.scores[row], scored.steps[row] = score, step
         if pair.state is not None:
             self.carried.setdefault(row, []).append(pair)

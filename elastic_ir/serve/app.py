@@ -83,7 +83,7 @@ def create_app(
     async def told(_: Request, error: Exception) -> Response:
         return problem_of(error)
 
-    for kind in (BadRequestError, ElasticIRError):
+    for kind in (BadRequestError, ElasticIRError, Exception):
         app.add_exception_handler(kind, told)
 
     @app.exception_handler(404)

@@ -17,7 +17,7 @@ import torch
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from elastic_ir.client import is_loopback
+from elastic_ir.client import check_token, is_loopback
 from elastic_ir.errors import BackendError, ConfigError, ElasticIRError
 from elastic_ir.index.classes import archive_classes
 from elastic_ir.index.current import read_current
@@ -146,6 +146,7 @@ def check_address(service: Service) -> None:
     """
     if service.token is not None and not service.token.strip():
         raise ConfigError("the token is empty; set one of at least one character, or none")
+    check_token(service.token)
     if service.token is None and not is_loopback(service.host):
         raise ConfigError(
             f"{service.host} is open to other machines; set a token in the environment variable ELASTIC_IR_TOKEN, or "

@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from elastic_ir.elastic import ElasticLM, TokenBatch, bf16, load_checkpoint
+from elastic_ir.elastic.packed import MOST
 from elastic_ir.elastic.precision import autocast
+from elastic_ir.elastic.scorer import ScoreHead
 from elastic_ir.subnet import Subnet
 
 CPU = torch.device("cpu")
@@ -60,6 +62,41 @@ def test_changed_weights_are_packed_again(loaded: tuple[ElasticLM, TokenBatch]) 
         before = model(batch)
         model.elastic_layers()[0].down.mul_(2)
         assert not torch.equal(model(batch), before)
+
+
+@needs_bf16
+def test_a_fused_optimizers_step_is_seen_behind_eval(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    model, batch = loaded
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    with autocast(CPU, "bf16"), torch.no_grad():
+        before = model(batch)
+    model.train()(batch).square().sum().backward()
+    optimizer.step()
+    with autocast(CPU, "bf16"), torch.no_grad():
+        after = model.eval()(batch)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, model(batch).detach().to(after.dtype), rtol=0.05, atol=0.1)
+
+
+@needs_bf16
+@torch.inference_mode()
+def test_packed_weights_of_odd_widths_do_not_pile_up(loaded: tuple[ElasticLM, TokenBatch]) -> None:
+    layer = loaded[0].elastic_layers()[0]
+    with autocast(CPU, "bf16"):
+        for size in range(1, 65):
+            layer._times(torch.ones(1, 1, loaded[0].config.hidden_size), "up", size, layer.up_bias[:size])
+    assert len(layer._packed._kept) == MOST
+
+
+@needs_bf16
+@torch.inference_mode()
+def test_heads_do_not_round_scores_to_bf16() -> None:
+    head = ScoreHead(8)
+    hidden = torch.linspace(0, 1e-3, 1000)[:, None, None].expand(1000, 1, 8) + 1
+    with autocast(CPU, "bf16"):
+        scores = head(hidden)
+    assert scores.dtype == torch.float32
+    assert len(set(scores.tolist())) > 100
 
 
 @needs_bf16

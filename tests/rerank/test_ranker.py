@@ -11,7 +11,7 @@ import torch
 
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic import ElasticScorer, load_checkpoint
-from elastic_ir.errors import InputError, ModelError, SubnetError
+from elastic_ir.errors import ConfigError, InputError, ModelError, SubnetError
 from elastic_ir.rerank import ElasticRanker, RankerSettings
 from elastic_ir.rerank.scored import Scored, replay
 from elastic_ir.rerank.work import CandidateList
@@ -193,8 +193,12 @@ def test_wrong_input(ranker: ElasticRanker, bert_folder: Path) -> None:
         ranker.score(QUERY, DOCUMENTS, budget=2.0)
     with pytest.raises(InputError, match="empty"):
         ranker.score("  ", DOCUMENTS)
-    with pytest.raises(InputError, match="single string"):
+    with pytest.raises(InputError, match="wanted a question and a list of documents"):
         ranker.score(QUERY, "the cat")
+    with pytest.raises(InputError, match="found NoneType among the documents"):
+        ranker.score(QUERY, ["the cat", None])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="precision 'fp16' is unknown"):
+        ranker.score(QUERY, DOCUMENTS, precision="fp16")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="score head"):
         ElasticRanker.from_pretrained(bert_folder)
     for cascade, reason in ((["w1.00-d9"], "w1.00-d9"), (["w1.00-d2", "w1.00-d1"], "the cheapest first")):

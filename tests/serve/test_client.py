@@ -166,6 +166,8 @@ def test_requests_given_up_count_with_the_time_waited() -> None:
     refused = Sent(0.0, 0.0, 0.001, "503", None, False)
     latency_ms = Loaded("poisson:1", ladder, (*[good] * 9, given_up), 2.0).summary()["latency_ms"]
     assert (latency_ms["p50"], latency_ms["p99"]) == pytest.approx((10, 30_000), rel=0.01)
+    broken = Loaded("poisson:1", ladder, (good, *[good._replace(status="connection error")] * 9), 2.0).summary()
+    assert broken["latency_ms"]["p50"] == pytest.approx(600_000, rel=0.01)  # a service that is down is not a fast one
     nothing = Loaded("poisson:1", ladder, (refused,), 2.0).summary()
     assert (nothing["latency_ms"]["p99"], nothing["quality"]) == (None, None)
     assert json.loads(json.dumps(nothing, allow_nan=False))["goodput"] == 0

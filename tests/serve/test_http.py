@@ -120,6 +120,7 @@ def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: 
     wanted = denser.encode_query(["cat on mat", "red tree"], Subnet(0.5, 2))
     assert np.abs(vectors - wanted).max() < 1e-5
     assert post(service, "/v1/embeddings", input="cat", subnet="w0.50-d9").status_code == 404
+    assert post(service, "/v1/embeddings", input="cat", subnet="w0.0001-d1").status_code == 200
     ranker = ElasticRanker.from_pretrained(settings["reranker"]["model"])
     documents = ["a dog ran", "the cat sat on the mat", "big red tree"]
     found = post(service, "/v1/rerank", query="cat on mat", documents=documents, top_n=2).json()["results"]
