@@ -84,7 +84,7 @@ class Around:
             seconds = time.perf_counter() - started
             label = path if endpoint is not None else getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(label, status).inc()
-            if label.startswith("/v1/"):
+            if label.startswith("/v1/") and status < 400:  # refusals are quick, and would hide how long answers take
                 self.metrics.durations.labels(label).observe(seconds)
             if logger.isEnabledFor(logging.INFO):
                 line = {"path": label, "status": status, "ms": round(1000 * seconds, 2), "id": request_id}

@@ -25,7 +25,7 @@ class Metrics(Observer):
         Gauge("elastic_ir_build_info", "Version.", ["version"], registry=r).labels(__version__).set(1)
         self.requests = Counter("elastic_ir_requests", "Requests by path and status.", ["path", "status"], registry=r)
         self.durations = Histogram(
-            "elastic_ir_request_duration_seconds", "Time to answer.", ["path"], buckets=SECONDS, registry=r
+            "elastic_ir_request_duration_seconds", "Time of what was answered.", ["path"], buckets=SECONDS, registry=r
         )
         self._stages = Histogram(
             "elastic_ir_stage_duration_seconds", "Share of a query.", ["stage"], buckets=SECONDS, registry=r
