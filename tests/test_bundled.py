@@ -50,5 +50,5 @@ def test_the_ranker_ranks_at_full_size_and_under_a_budget() -> None:
 def test_a_subnet_that_was_never_trained_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     config = load_checkpoint("elastic-denser-small").config
     for subnet in ("w0.50-d7", "w0.50-d7", "w0.50-d6", None):
-        config.resolve(subnet)
+        config.resolve(subnet and Subnet.parse(subnet))
     assert [record.getMessage().split(" and ")[0] for record in caplog.records] == ["subnet w0.50-d7 was never trained"]
