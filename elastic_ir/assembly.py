@@ -207,7 +207,8 @@ def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, g
     generation.dense.check(denser.card())
     denser.config.resolve(level.subnet)
     encode = partial(denser.encode_query, precision=config.precision)
-    return DenseRetriever(encode, generation.dense, config.candidates, level.subnet)
+    index = generation.dense.tuned(nprobe=config.denser.nprobe, ef_search=config.denser.ef_search)
+    return DenseRetriever(encode, index, config.candidates, level.subnet)
 
 
 def _present(stage: Stage | None, name: str, generation: Generation) -> Stage:

@@ -40,6 +40,8 @@ class DenserConfig(_Settings):
         document_subnet: sub-network for documents, when an index is built; None means full.
         document_tokens: tokens kept of a document, when an index is built; None means the model's maximum.
         factory: FAISS factory string, when an index is built.
+        nprobe: lists of an IVF index that a search visits: more find more, and take longer; None means an eighth.
+        ef_search: candidates that a search keeps in an HNSW index, likewise; None means 64.
     """
 
     model: str = "elastic-denser-small"
@@ -47,6 +49,8 @@ class DenserConfig(_Settings):
     document_subnet: SubnetName | None = None
     document_tokens: int | None = Field(default=None, ge=8)
     factory: str = "Flat"
+    nprobe: int | None = Field(default=None, ge=1)
+    ef_search: int | None = Field(default=None, ge=1)
 
 
 class BM25Config(_Settings):

@@ -55,6 +55,19 @@ def test_the_index_is_built_once(settings: dict[str, Any], six_documents: Path) 
         assert any(hit.doc_id == "d6" for hit in opened.search("a new dog", k=7))
 
 
+def test_more_of_an_approximate_index_is_searched_on_request(settings: dict[str, Any], six_documents: Path) -> None:
+    def found(**denser: Any) -> int:
+        own = settings | {"denser": settings["denser"] | {"factory": "IVF6,Flat"} | denser}
+        with Pipeline.from_config(own, dataset=str(six_documents)) as opened:
+            return len(opened.search("where is the cat", k=6, level="dense:w1.00-d4"))
+
+    assert found(nprobe=1) < found(nprobe=6) == 6
+    with pytest.raises(ConfigError, match="'IVF6,Flat' cannot be searched with nprobe=None, ef_search=9"):
+        found(ef_search=9)
+    with pytest.raises(ConfigError, match=r"denser\.nprobe: found 0"):
+        found(nprobe=0)
+
+
 @pytest.mark.parametrize("level", ["bm25", "hybrid:w0.25-d1", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
 def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
     hits = pipeline.search("cat on the mat", level=level)

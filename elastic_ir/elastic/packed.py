@@ -17,7 +17,7 @@ MOST = 24
 class PackedWeights:
     """Slices of one layer's matrices, packed on first use and again when the weights have changed.
 
-    A fused optimizer changes weights without a trace: call ``train()`` or ``eval()`` of the model behind it.
+    A fused optimizer changes weights without a trace: switch the model's mode (``train()``) behind it.
     """
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class DenseIndex:
         self.card, self.factory = card, manifest.factory or ""
         self._name, self._doc_ids = f"index {folder.parent}", doc_ids
         self._index = _load(folder, manifest, card)
+        self._parameters: Any = None
 
     def __len__(self) -> int:
         return len(self._doc_ids)
@@ -55,16 +57,26 @@ class DenseIndex:
             f"re-encode the collection with {card.model} or query with {own.model}"
         )
 
-    def search(
-        self, vectors: NDArray[np.float32], k: int, *, nprobe: int | None = None, ef_search: int | None = None
-    ) -> list[list[tuple[str, float]]]:
+    def tuned(self, *, nprobe: int | None = None, ef_search: int | None = None) -> DenseIndex:
+        """The same index, not copied, whose searches look at more or less of it.
+
+        Args:
+            nprobe: lists to visit in an IVF index; None takes what is stored (an eighth of them).
+            ef_search: candidates kept in an HNSW index; None takes what is stored (64).
+
+        Raises:
+            ConfigError: if the index takes no such search argument.
+        """
+        view = copy(self)
+        view._parameters = _parameters(self._index, self.factory, nprobe, ef_search)
+        return view
+
+    def search(self, vectors: NDArray[np.float32], k: int) -> list[list[tuple[str, float]]]:
         """The ``k`` documents with the largest inner product, for each query.
 
         Args:
             vectors: ``[N, D]`` float32, finite.
             k: hits wanted, at least 1; more than there are documents is fine.
-            nprobe: lists to visit in an IVF index; None takes what is stored (an eighth of them).
-            ef_search: candidates kept in an HNSW index; None takes what is stored (64).
 
         Returns:
             N lists of (doc_id, inner product), best first, ties by doc_id descending, also where a tie
@@ -74,7 +86,6 @@ class DenseIndex:
         Raises:
             InputError: if ``k`` is less than 1.
             BackendError: if the vectors, which are the encoder's and not the user's, are not as above.
-            ConfigError: if the index takes no such search argument.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.card.dimension or vectors.dtype != np.float32:
             raise BackendError(
@@ -87,23 +98,20 @@ class DenseIndex:
             raise BackendError(
                 f"{self._name}: the vector of query {bad[0]} (from 0) is not finite; check the model's weights"
             )
-        parameters = _parameters(self._index, self.factory, nprobe, ef_search)
-        return self._search(np.ascontiguousarray(vectors), min(k, len(self)), 1, parameters)
+        return self._search(np.ascontiguousarray(vectors), min(k, len(self)), 1)
 
-    def _search(
-        self, vectors: NDArray[np.float32], k: int, beyond: int, parameters: Any
-    ) -> list[list[tuple[str, float]]]:
+    def _search(self, vectors: NDArray[np.float32], k: int, beyond: int) -> list[list[tuple[str, float]]]:
         """Search ``k + beyond`` deep, and deeper for the queries whose k-th score goes on to the end."""
         if not len(vectors):
             return []
         depth = min(k + beyond, len(self))
         with one_thread() if len(vectors) == 1 else nullcontext():
-            scores, rows = self._index.search(vectors, depth, params=parameters)
+            scores, rows = self._index.search(vectors, depth, params=self._parameters)
         hits = [self._ranked(row, score)[:k] for row, score in zip(rows, scores, strict=True)]
         if depth == len(self):
             return hits
         tied = np.flatnonzero((rows[:, -1] >= 0) & (scores[:, -1] == scores[:, k - 1]))
-        for query, deeper in zip(tied, self._search(vectors[tied], k, 4 * depth, parameters), strict=True):
+        for query, deeper in zip(tied, self._search(vectors[tied], k, 4 * depth), strict=True):
             hits[query] = deeper
         return hits
 

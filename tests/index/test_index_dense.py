@@ -83,19 +83,21 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
 def test_search_arguments_trade_time_for_recall(
     indexes: dict[str, DenseIndex], queries: np.ndarray, scores: np.ndarray
 ) -> None:
-    ivf = indexes["IVF64,Flat"]
-    assert recall(ivf.search(queries, 10, nprobe=1), scores) < recall(ivf.search(queries, 10), scores) < 1
-    assert recall(ivf.search(queries, 10, nprobe=64), scores) == 1
-    assert recall(indexes["RR16,IVF8,Flat"].search(queries, 10, nprobe=8), scores) == 1
-    assert len(indexes["IVF16,PQ8x4np"].search(queries, COUNT, nprobe=16)[0]) == COUNT
-    assert recall(indexes["HNSW32"].search(queries, 10, ef_search=600), scores) == 1
+    def found(factory: str, k: int = 10, **settings: int) -> list[list[tuple[str, float]]]:
+        return indexes[factory].tuned(**settings).search(queries, k)
+
+    assert recall(found("IVF64,Flat", nprobe=1), scores) < recall(found("IVF64,Flat"), scores) < 1
+    assert recall(found("IVF64,Flat", nprobe=64), scores) == 1
+    assert recall(found("RR16,IVF8,Flat", nprobe=8), scores) == 1
+    assert len(found("IVF16,PQ8x4np", COUNT, nprobe=16)[0]) == COUNT
+    assert recall(found("HNSW32", ef_search=600), scores) == 1
     for factory in ("Flat", "HNSW32"):
         with pytest.raises(ConfigError, match=f"{factory!r} cannot be searched with nprobe=4"):
-            indexes[factory].search(queries, 10, nprobe=4)
+            indexes[factory].tuned(nprobe=4)
     with pytest.raises(ConfigError, match="ef_search=64"):
-        ivf.search(queries, 10, ef_search=64)
+        indexes["IVF64,Flat"].tuned(ef_search=64)
     with pytest.raises(ConfigError, match="nprobe=0"):
-        ivf.search(queries, 10, nprobe=0)
+        indexes["IVF64,Flat"].tuned(nprobe=0)
 
 
 def test_one_query_is_searched_as_in_a_batch(indexes: dict[str, DenseIndex], queries: np.ndarray) -> None:
