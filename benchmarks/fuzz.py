@@ -35,7 +35,7 @@ _GOOD: dict[str, dict[str, Any]] = {
 }
 _VALUES = (
     None, True, -1, 0, 2**63, -(2**200), 1.5, [], {}, [[]], "", " ",
-    "\x00", "\u202e", "cat " * 50, "\ud800", ["cat"] * 65,
+    "\x00", "\u202e", "cat " * 50, "\ud800", ["cat"] * 1_001,
     {"query": {"query": {}}}, 1e308, "1e400", "../../etc/passwd",
     "<script>", "' OR 1=1 --", "w1.00-d99", "dense:w0-d0",
 )  # fmt: skip

@@ -114,7 +114,7 @@ class Client:
         return [row["embedding"] for row in self._rows("/v1/embeddings", asked, "data", {"embedding"})]
 
     def rerank(self, query: str, documents: list[str], *, budget: float | None = None) -> list[tuple[int, float]]:
-        """Places and scores of ``documents``, best first. Raises as ``search``."""
+        """Places and relevance (0 to 1) of ``documents``, best first. Raises as ``search``."""
         asked = {"query": query, "documents": documents} | ({} if budget is None else {"budget": budget})
         rows = self._rows("/v1/rerank", asked, "results", {"index", "relevance_score"})
         return [(row["index"], row["relevance_score"]) for row in rows]

@@ -164,21 +164,28 @@ class ElasticDenser(Pretrained):
             SubnetError: if the model does not have this subnet.
             InputError: if ``texts`` is not a list of strings, or ``truncate_dim`` or ``max_length`` is out of range.
         """
-        if isinstance(texts, str):
-            raise InputError("found a single string; wanted a list of texts, e.g. encode_query(['a question'])")
         if truncate_dim is not None and not 0 < truncate_dim <= self.dimension:
             raise InputError(f"truncate_dim {truncate_dim} is out of range; wanted 1..{self.dimension}")
+        return self.encode_tokens(
+            self.tokenize(texts, prompt=prompt, max_length=max_length), subnet, truncate_dim=truncate_dim,
+            batch_tokens=batch_tokens, precision=precision, progress=progress,
+        )  # fmt: skip
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[list[int]]:
+        """Token ids of each text as ``encode`` reads them, special tokens and ``prompt`` included.
+
+        Raises:
+            InputError: if ``texts`` is not a list of strings, or ``max_length`` is out of range.
+        """
+        if isinstance(texts, str):
+            raise InputError("found a single string; wanted a list of texts, e.g. encode_query(['a question'])")
         if max_length is not None and max_length < LEAST_LENGTH:
             raise InputError(f"max_length is {max_length}; wanted {LEAST_LENGTH} or more, special tokens included")
         texts = list(texts)
         for odd in (text for text in texts if not isinstance(text, str)):
             raise InputError(f"found {type(odd).__name__} among the texts; wanted strings")
         room = min(max_length or self.settings.max_length, self.settings.max_length) - 2
-        sequences = [self.tokens.single(ids) for ids in self.tokens.ids([prompt + text for text in texts], room)]
-        return self.encode_tokens(
-            sequences, subnet, truncate_dim=truncate_dim, batch_tokens=batch_tokens, precision=precision,
-            progress=progress,
-        )  # fmt: skip
+        return [self.tokens.single(ids) for ids in self.tokens.ids([prompt + text for text in texts], room)]
 
     def encode_tokens(
         self,
@@ -282,8 +289,9 @@ def _sentence_transformers(checkpoint: Checkpoint) -> dict[str, Any]:
     prompts = prompts if isinstance(prompts, dict) else {}
     if modes == {"mean_tokens"} and any(prompts.values()) and pooling.get("include_prompt") is False:
         raise ModelError(f"{checkpoint.name} leaves its prompts out of the mean; wanted `include_prompt: true`")
-    settings |= {f"{kind}_prompt": prompts[kind] for kind in ("query", "document") if prompts.get(kind)}
-    return settings
+    query, *documents = (prompts.get(name) for name in ("query", "document", "passage", "corpus"))
+    named = {"query_prompt": query, "document_prompt": next(filter(None, documents), None)}
+    return settings | {field: prompt for field, prompt in named.items() if prompt}
 
 
 def _json(path: Path, kind: type = dict) -> Any:

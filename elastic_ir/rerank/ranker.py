@@ -110,6 +110,7 @@ class ElasticRanker(Pretrained):
         subnet: Subnet | None = None,
         budget: float | None = None,
         *,
+        document_tokens: int | None = None,
         precision: Precision = "fp32",
         batch_tokens: int = 2 * BATCH_TOKENS,
         stop: Callable[[], bool] = _go_on,
@@ -121,6 +122,7 @@ class ElasticRanker(Pretrained):
             documents: texts.
             subnet: width, and the exit at which all stop when there is no ``budget``; None means full.
             budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
+            document_tokens: read of each document, at most all that the settings allow; None means these.
             precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
             batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
             stop: True ends the work: the order is the best so far, documents not scored last as they came.
@@ -142,7 +144,8 @@ class ElasticRanker(Pretrained):
         steps: Plan = (Step(len(documents), subnet),)
         if budget is not None:
             steps = self.plan(budget, len(documents), subnet)
-        candidates = self.tokens.ids(documents, self.settings.max_length * self.settings.max_passages)
+        most = self.settings.max_length * self.settings.max_passages
+        candidates = self.tokens.ids(documents, min(document_tokens or most, most))
         scored = self.score_candidates(
             query, candidates, steps, precision=precision, batch_tokens=batch_tokens, stop=stop
         )

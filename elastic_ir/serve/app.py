@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,42 +130,55 @@ def create_app(
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         subnet = None if asked.subnet is None else denser.config.resolve(Subnet.parse(asked.subnet))
         encode = denser.encode_query if asked.input_type == "query" else denser.encode_document
+        prompt = denser.settings.query_prompt if asked.input_type == "query" else denser.settings.document_prompt
         precision = engine.pipeline.config.precision
 
-        def work(between: Callable[[], bool]) -> NDArray[np.float32]:
-            found = []
+        def work(between: Callable[[], bool]) -> tuple[NDArray[np.float32], int]:
+            found, used = [], 0
             for part in _parts(texts):
                 between()
-                found.append(encode(part, subnet, precision=precision))
-            return np.concatenate(found)
+                found.append(encode(part, subnet, precision=precision, truncate_dim=asked.dimensions))
+                used += sum(map(len, denser.tokenize(part, prompt=prompt)))
+            return np.concatenate(found), used
 
-        task = _run(engine, work, request)
-        vectors = await _answer(request, task, mailbox, metrics)
-        data = [m.Embedding(index=i, embedding=vector.tolist()) for i, vector in enumerate(vectors)]
-        used = sum(len(text.split()) for text in texts)
+        vectors, used = await _answer(request, _run(engine, work, request), mailbox, metrics)
+        coded = asked.encoding_format == "base64"
+        data = [
+            m.Embedding(index=i, embedding=_base64(vector) if coded else vector.tolist())
+            for i, vector in enumerate(vectors)
+        ]
         answer = m.EmbeddingsAnswer(model=denser.name, data=data, usage={"prompt_tokens": used, "total_tokens": used})
         return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.post("/v1/rerank", **_form(m.RerankRequest, m.RerankAnswer))
+    @app.post("/v2/rerank", **_form(m.RerankRequest, m.RerankAnswer))
     async def rerank(request: Request) -> Response:
         """Documents in the order of their relevance, in the form of Cohere."""
         asked = await read(request, m.RerankRequest)
         ranker = engine.pipeline.parts.ranker
         if ranker is None:
             raise BadRequestError(404, "this pipeline has no reranker")
+        texts = [text if isinstance(text, str) else text.text for text in asked.documents]
         precision = engine.pipeline.config.precision
 
         def work(between: Callable[[], bool]) -> NDArray[np.float32]:
             return ranker.score(
-                asked.query, asked.documents, budget=asked.budget, precision=precision, batch_tokens=PART_TOKENS,
-                stop=between,
+                asked.query, texts, budget=asked.budget, document_tokens=asked.max_tokens_per_doc, precision=precision,
+                batch_tokens=PART_TOKENS, stop=between,
             )  # fmt: skip
 
         task = _run(engine, work, request)
-        scores = (await _answer(request, task, mailbox, metrics)).tolist()
-        order = sorted(range(len(scores)), key=lambda row: -scores[row])[: asked.top_n]
-        answer = m.RerankAnswer(results=[m.RerankResult(index=row, relevance_score=scores[row]) for row in order])
-        return Response(answer.model_dump_json(), media_type="application/json")
+        scores = (await _answer(request, task, mailbox, metrics)).astype(np.float64)
+        relevance = np.exp(-np.logaddexp(0, -scores))
+        results = [
+            m.RerankResult(
+                index=row, relevance_score=relevance[row],
+                document=m.DocumentText(text=texts[row]) if asked.return_documents else None,
+            )
+            for row in np.argsort(-scores, kind="stable")[: asked.top_n].tolist()
+        ]  # fmt: skip
+        answer = m.RerankAnswer(results=results)
+        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
     @app.get("/v1/levels", responses=_PROBLEMS)
     async def levels() -> m.Levels:
@@ -231,6 +245,7 @@ def _schema(app: FastAPI, engine: Engine, guarded: bool) -> dict[str, Any]:
         known = schema["components"].setdefault("schemas", {})
         for form in (m.SearchRequest, m.EmbeddingsRequest, m.RerankRequest):
             known[form.__name__] = form.model_json_schema(ref_template="#/components/schemas/{model}")
+            known |= known[form.__name__].pop("$defs", {})
         deadline = known["SearchRequest"]["properties"]["deadline_ms"]["anyOf"][0]
         deadline["minimum"] = math.ceil(1000 * engine.least_s)
         if guarded:
@@ -260,6 +275,10 @@ def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
             part = []
         part.append(text)
     yield part
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    return b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
 def _level(engine: Engine, text: str | None) -> Level | None:

@@ -10,8 +10,9 @@ from elastic_ir.answer import Hits
 from elastic_ir.pipeline import MAX_QUERY_CHARACTERS
 
 MAX_K = 100
-MAX_TEXTS, MAX_TEXT_CHARACTERS = 64, 20_000
+MAX_TEXTS, MAX_TEXT_CHARACTERS = 1_000, 20_000
 MAX_DEADLINE_MS = 60_000
+MAX_DIMENSIONS = 10_000
 
 
 def _integral(value: object) -> object:
@@ -93,25 +94,30 @@ class SearchAnswer(_Message):
 
 
 class EmbeddingsRequest(_Message):
-    """Texts to be made vectors, in the form of OpenAI; ``subnet`` such as ``w0.50-d6``."""
+    """Texts to be made vectors, in the form of OpenAI; ``subnet`` such as ``w0.50-d6``.
+
+    ``dimensions`` keeps the first ones. ``model`` and ``user``, which its clients send, change nothing.
+    """
 
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
     model: str | None = Field(default=None, max_length=200)
     input_type: str = Field(default="query", pattern="^(query|document)$")
     subnet: LevelName | None = None
-    encoding_format: str = Field(default="float", pattern="^float$")
+    encoding_format: str = Field(default="float", pattern="^(float|base64)$")
+    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS), BeforeValidator(_integral)] | None = None
+    user: str | None = Field(default=None, max_length=200)
 
 
 class Embedding(_Message):
-    """A unit vector."""
+    """A unit vector: numbers, or the base64 of its float32, lowest byte first."""
 
     object: str = "embedding"
     index: int
-    embedding: list[float]
+    embedding: list[float] | str
 
 
 class EmbeddingsAnswer(_Message):
-    """Vectors in the order of the texts."""
+    """Vectors in the order of the texts; ``usage`` counts tokens, special ones and the prompt's included."""
 
     object: str = "list"
     model: str
@@ -119,21 +125,33 @@ class EmbeddingsAnswer(_Message):
     usage: dict[str, int]
 
 
+class DocumentText(_Message):
+    """A document with its text."""
+
+    text: Text
+
+
 class RerankRequest(_Message):
-    """Documents to be ordered for a question, in the form of Cohere; ``budget`` is a share of the full work."""
+    """Documents to be ordered for a question, in the form of Cohere; ``budget`` is a share of the full work.
+
+    ``model``, which its clients send, changes nothing.
+    """
 
     query: Question
-    documents: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    documents: Annotated[list[Text | DocumentText], Field(min_length=1, max_length=MAX_TEXTS)]
     top_n: TextCount | None = None
     model: str | None = Field(default=None, max_length=200)
     budget: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    return_documents: bool = False
+    max_tokens_per_doc: Annotated[int, Field(ge=1, le=MAX_TEXT_CHARACTERS), BeforeValidator(_integral)] | None = None
 
 
 class RerankResult(_Message):
-    """Place of a document in the request, and its final score."""
+    """Place of a document in the request, and its relevance from 0 to 1, the sigmoid of the ranker's final score."""
 
     index: int
     relevance_score: float
+    document: DocumentText | None = None
 
 
 class RerankAnswer(_Message):

@@ -141,6 +141,9 @@ def test_foreign_models_that_would_compute_wrongly_are_refused(
     (pooled / "config_sentence_transformers.json").write_text('{"prompts": {"query": "the cat"}}')
     with pytest.raises(ModelError, match="leaves its prompts out of the mean"):
         ElasticDenser.from_pretrained(pooled)
+    (pooled / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    (pooled / "config_sentence_transformers.json").write_text('{"prompts": {"document": "", "passage": "the mat"}}')
+    assert ElasticDenser.from_pretrained(pooled).settings.document_prompt == "the mat"
     (pooled / "config_sentence_transformers.json").unlink()
     (pooled / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
     with pytest.raises(ModelError, match="ends in a module Dense; wanted Normalize, Pooling, Transformer alone"):

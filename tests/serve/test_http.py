@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import signal
@@ -119,6 +120,12 @@ def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: 
 
     wanted = denser.encode_query(["cat on mat", "red tree"], Subnet(0.5, 2))
     assert np.abs(vectors - wanted).max() < 1e-5
+    form = {"encoding_format": "base64", "dimensions": 8, "model": "any", "user": "me"}
+    coded = post(service, "/v1/embeddings", input="cat on mat", subnet="w0.50-d2", **form).json()
+    first = np.frombuffer(base64.b64decode(coded["data"][0]["embedding"]), "<f4")
+    assert np.abs(first - wanted[0, :8] / np.linalg.norm(wanted[0, :8])).max() < 1e-5
+    assert coded["usage"]["prompt_tokens"] == len(denser.tokenize(["cat on mat"])[0])
+    assert post(service, "/v1/embeddings", input="cat", dimensions=9_999).status_code == 422
     assert post(service, "/v1/embeddings", input="cat", subnet="w0.50-d9").status_code == 404
     assert post(service, "/v1/embeddings", input="cat", subnet="w0.0001-d1").status_code == 200
     ranker = ElasticRanker.from_pretrained(settings["reranker"]["model"])
@@ -126,6 +133,13 @@ def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: 
     found = post(service, "/v1/rerank", query="cat on mat", documents=documents, top_n=2).json()["results"]
     scores = ranker.score("cat on mat", documents)
     assert [row["index"] for row in found] == np.argsort(-scores)[:2].tolist()
+    assert [row["relevance_score"] for row in found] == pytest.approx(1 / (1 + np.exp(np.sort(-scores)[:2])))
+    form = {"model": "any", "return_documents": True, "documents": [{"text": text} for text in documents]}
+    answer = post(service, "/v2/rerank", query="cat on mat", **form).json()["results"]
+    short = post(service, "/v2/rerank", query="cat on mat", documents=documents, max_tokens_per_doc=1).json()["results"]
+    scores = -np.sort(-ranker.score("cat on mat", [text.split()[0] for text in documents]))
+    assert [row["relevance_score"] for row in short] == pytest.approx(1 / (1 + np.exp(-scores)))
+    assert answer[0] == found[0] | {"document": {"text": documents[found[0]["index"]]}}
 
 
 def test_what_it_tells_of_itself(service: Any) -> None:
