@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elastic_ir.config import DenserConfig
-from elastic_ir.datasets import BeirFolder, Dataset
+from elastic_ir.datasets import Dataset
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic.precision import Precision
 from elastic_ir.errors import InputError
@@ -86,7 +86,7 @@ def plan_build(
     """Estimate a build of ``dataset`` at ``path`` from a sample of it; nothing is written or downloaded.
 
     Args:
-        dataset: of a BEIR folder the first documents are read; of the ir_datasets catalogue none.
+        dataset: its first documents are read; of the ir_datasets catalogue none.
         path: folder of the index, which need not exist.
         denser: encodes the documents; None plans BM25 only.
         config: document subnet, document tokens and factory.
@@ -96,9 +96,8 @@ def plan_build(
     Raises:
         InputError: if it cannot be known how many documents there are. ConfigError: if they are too few to train on.
     """
-    local = isinstance(dataset, BeirFolder)
-    texts = [document.contents for document in islice(dataset.documents(), SAMPLE)] if local else []
-    count = documents or dataset.count or (sum(1 for _ in dataset.documents()) if local else None)
+    texts = [] if dataset.remote else [document.contents for document in islice(dataset.documents(), SAMPLE)]
+    count = documents or dataset.count or (None if dataset.remote else sum(1 for _ in dataset.documents()))
     if count is None:
         raise InputError(f"dataset {dataset.name!r} does not say how many documents it has; wanted --documents N")
     sampled, texts = len(texts), texts or [PASSAGE] * SAMPLE

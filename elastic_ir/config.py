@@ -97,8 +97,9 @@ class PipelineConfig(_Settings):
     """A whole pipeline.
 
     Attributes:
-        dataset: what to search: ``pydocs``, a BEIR folder or an ir_datasets id; its index is built on first use.
-        split: of a BEIR folder.
+        dataset: what to search: a folder of texts or in the BEIR layout, a JSONL, CSV or TSV file of documents, an
+            ir_datasets id, or ``pydocs``; its index is built on first use.
+        split: of a folder in the BEIR layout.
         index: folder of a ready index; a missing or mismatched one is an error. None uses the cache.
         retriever: ``bm25``, ``dense`` or ``hybrid``.
         candidates: hits each retriever hands on.
@@ -149,8 +150,8 @@ class IndexSpec(_Settings):
     """An index to build.
 
     Attributes:
-        dataset: ``pydocs``, a BEIR folder or an ir_datasets id.
-        split: of a BEIR folder.
+        dataset: as in ``PipelineConfig``.
+        split: likewise.
         model: denser: bundled name, folder or hub id; ``none`` builds BM25 only.
         width: of the document subnet, in (0, 1].
         depth: layers of the document subnet; None means all.

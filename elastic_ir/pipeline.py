@@ -65,7 +65,7 @@ class Pipeline:
 
         Args:
             config: path of a YAML file, a mapping, or None for the default: elastic search over ``pydocs``.
-            dataset: replaces the configuration's; ``pydocs``, a BEIR folder or an ir_datasets id.
+            dataset: replaces the configuration's; anything that ``elastic_ir.datasets.load`` takes.
             split: replaces the configuration's.
             index: replaces the configuration's; a folder that ``elastic-ir index`` made.
             ladder: replaces the configuration's; a file that ``elastic-ir sweep`` wrote, here and for these models.
@@ -76,6 +76,10 @@ class Pipeline:
             DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: before any query.
         """
         settings = read_config(DEFAULT if config is None else config)
+        if config is None and dataset not in (None, settings.dataset):  # its cut is that of docstrings
+            settings = settings.model_copy(
+                update={"denser": settings.denser.model_copy(update={"document_tokens": None})}
+            )
         changes = {"dataset": dataset, "split": split, "index": index, "ladder": ladder}
         settings = settings.model_copy(update={key: str(value) for key, value in changes.items() if value is not None})
         ladder_file = None if settings.ladder is None else read_ladder(Path(settings.ladder))

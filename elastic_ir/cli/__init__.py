@@ -89,7 +89,7 @@ def index(
         raise InputError("--documents is for --dry-run, which only estimates; a build takes the whole dataset")
     wanted = read_spec(spec, options)
     if not wanted.dataset:
-        raise InputError("no dataset; give --dataset pydocs, a BEIR folder or an ir_datasets id, or --spec FILE")
+        raise InputError("no dataset; give --dataset, e.g. a folder of texts or in the BEIR layout, or --spec FILE")
     denser = None if wanted.model == "none" else ElasticDenser.from_pretrained(wanted.model)
     settings = {"model": wanted.model, "factory": wanted.factory}
     if denser is not None:

@@ -33,7 +33,7 @@ def evaluate(
         typer.Option(
             "--dataset",
             "-d",
-            help="pydocs, a folder in the BEIR layout, or an ir_datasets id; several: -d data/scifact -d data/cacm, "
+            help="A folder in the BEIR layout, an ir_datasets id, or pydocs; several: -d data/scifact -d data/cacm, "
             "each with its table, and {dataset} in every run's path.",
         ),
     ] = None,

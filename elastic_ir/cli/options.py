@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from elastic_ir.pipeline import Pipeline
 
 DatasetOption = Annotated[
-    str | None, typer.Option("--dataset", "-d", help="pydocs, a folder in the BEIR layout, or an ir_datasets id.")
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A folder of texts (Markdown, HTML, plain) or in the BEIR layout, a JSONL, CSV or TSV file of documents, "
+        "an ir_datasets id, or pydocs.",
+    ),
 ]
 SplitOption = Annotated[str | None, typer.Option(help="Split of a BEIR folder: qrels/SPLIT.tsv. Default: test.")]
 IndexOption = Annotated[Path | None, typer.Option("--index", help="Folder of a ready index.")]
@@ -35,10 +41,10 @@ def open_pipeline(
     Where it is not to be ``levelled`` the ladder that its configuration names need not be there yet.
     """
     from elastic_ir.config import read_config
-    from elastic_ir.pipeline import DEFAULT, Pipeline
+    from elastic_ir.pipeline import Pipeline
 
-    settings = read_config(config or DEFAULT)
-    if not levelled:
+    settings = None if config is None else read_config(config)
+    if settings is not None and not levelled:
         settings = settings.model_copy(update={"ladder": None})
     return Pipeline.from_config(settings, dataset=dataset, split=split, index=index, ladder=ladder)
 

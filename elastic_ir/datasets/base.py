@@ -17,10 +17,12 @@ class Dataset(ABC):
     Attributes:
         name: what the user called it.
         key: short name of the documents, safe as a file name; datasets over the same documents share it.
+        remote: whether documents may have to be downloaded before they can be read.
     """
 
     name: str
     key: str
+    remote = False
 
     @property
     def count(self) -> int | None:

@@ -10,14 +10,12 @@ from logging import getLogger
 from pathlib import Path
 
 from elastic_ir.datasets.base import Dataset, digest_of, key_of
-from elastic_ir.datasets.lines import Unseen, read_lines, read_queries
+from elastic_ir.datasets.lines import SMALL_BYTES, Unseen, digest_of_file, read_lines, read_queries
 from elastic_ir.datasets.qrels import read_qrels
-from elastic_ir.durable import sha256
 from elastic_ir.errors import DatasetError, nearest
 from elastic_ir.records import Document, Qrels, Query
 
-SMALL_BYTES = 256 * 2**20
-"""A corpus up to this size is read once more to count it, or to know whether it changed."""
+CORPUS = "corpus.jsonl"
 
 _log = getLogger(__name__)
 
@@ -35,20 +33,15 @@ class BeirFolder(Dataset):
 
     def __init__(self, name: str, split: str = "test") -> None:
         path = Path(name)
-        if not path.is_dir():
-            raise DatasetError(
-                f"{path} is a file; wanted a folder with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
-            )
         place = path.resolve()
         self.name, self.key = name, f"{key_of(place.name)}-{digest_of(place)[:8]}"
         self._path, self._split = path, split
-        self._corpus = self._find("corpus.jsonl")
-        self._status = self._corpus.stat()
+        self._corpus = self._find(CORPUS)
 
     @property
     def count(self) -> int | None:
         """Documents of a corpus file of at most ``SMALL_BYTES``; None for others."""
-        return None if self._status.st_size > SMALL_BYTES else sum(1 for _ in read_lines(self._corpus))
+        return None if self._corpus.stat().st_size > SMALL_BYTES else sum(1 for _ in read_lines(self._corpus))
 
     def documents(self) -> Iterator[Document]:
         """The documents in file order; only their ids are kept in memory, to find one that comes twice."""
@@ -64,12 +57,7 @@ class BeirFolder(Dataset):
 
     def fingerprint(self) -> str:
         """Digest of the corpus file; of its size and time of change when it has more than ``SMALL_BYTES``."""
-        if self._status.st_size > SMALL_BYTES:
-            return digest_of(self._status.st_size, self._status.st_mtime_ns)
-        try:
-            return sha256(self._corpus)
-        except OSError as exc:
-            raise DatasetError(f"{self._corpus} cannot be read ({exc}); wanted a readable file") from exc
+        return digest_of_file(self._corpus)
 
     def queries(self) -> list[Query]:
         """The queries judged in the split, in file order; all queries when the folder has no judgments at all."""

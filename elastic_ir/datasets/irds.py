@@ -41,6 +41,8 @@ class IRDataset(Dataset):
         DatasetError: if there is no such id.
     """
 
+    remote = True
+
     def __init__(self, name: str) -> None:
         self.name = name
         with self._reading("description"):
@@ -51,8 +53,8 @@ class IRDataset(Dataset):
             except KeyError as exc:
                 close = get_close_matches(name, _ids(), n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                wanted = "wanted pydocs, an ir_datasets id (https://ir-datasets.com) or a folder in the BEIR layout"
-                raise DatasetError(f"dataset {name[:200]!r} is unknown, and no such folder{hint}; {wanted}") from exc
+                wanted = "wanted a folder or a file of documents, an ir_datasets id (https://ir-datasets.com) or pydocs"
+                raise DatasetError(f"dataset {name[:200]!r} is unknown, and no such file{hint}; {wanted}") from exc
             self._collection = ir_datasets.docs_parent_id(name) if self._data.has_docs() else name
         self.key = key_of(self._collection)
 

@@ -11,9 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from elastic_ir.datasets.base import digest_of
+from elastic_ir.durable import sha256
 from elastic_ir.errors import DatasetError, nearest
 from elastic_ir.records import Query
 
+SMALL_BYTES = 256 * 2**20
+"""A file up to this size is read once more to count its documents, or to know whether it changed."""
 MAX_LINE_BYTES = 64 * 2**20
 MAX_ID_CHARS = 1_000
 MAX_QUERY_CHARS = 100_000
@@ -102,6 +106,20 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise DatasetError(f"{path} cannot be read{place} ({reason}); wanted a readable file") from exc
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix that tells the kind of a file: ``.tsv`` of ``queries.tsv.gz``."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def digest_of_file(path: Path) -> str:
+    """Digest of a file; of its size and time of change when it has more than ``SMALL_BYTES``."""
+    try:
+        status = path.stat()
+        return digest_of(status.st_size, status.st_mtime_ns) if status.st_size > SMALL_BYTES else sha256(path)
+    except OSError as exc:
+        raise DatasetError(f"{path} cannot be read ({exc}); wanted a readable file") from exc
+
+
 def read_queries(path: Path | str) -> list[Query]:
     """The queries of a file, in file order: ``stream_queries`` as a list."""
     return list(stream_queries(path))
@@ -119,7 +137,7 @@ def stream_queries(path: Path | str) -> Iterator[Query]:
             is empty or longer than 100,000 characters. It names file and line.
     """
     path = Path(path)
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    suffix = suffix_of(path)
     if suffix not in QUERY_FORMATS:
         raise DatasetError(f"{path}: unknown form of query file {suffix!r}{nearest(suffix, QUERY_FORMATS)}")
     ids, line = Unseen(), None

@@ -89,7 +89,7 @@ def test_bad_documents_are_told_with_file_and_line(tmp_path: Path, line: str | b
 def test_a_corpus_needs_documents(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no documents"):
         list(load(corpus(tmp_path, "", "  ")).documents())
-    (tmp_path / "corpus.jsonl").unlink()
+    (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.jsonl.old")
     with pytest.raises(DatasetError, match=r"has no corpus.jsonl; wanted corpus.jsonl or corpus.jsonl.gz"):
         load(str(tmp_path))
 

@@ -36,10 +36,10 @@ def test_names_that_nothing_has(name: str) -> None:
         load(name)
 
 
-def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "corpus.jsonl").write_text("")
-    with pytest.raises(DatasetError, match="is a file; wanted a folder"):
-        load(str(tmp_path / "corpus.jsonl"))
+def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").write_text("")
+    with pytest.raises(DatasetError, match=r"is a file of kind '.json'; did you mean '.jsonl'\?.*wanted documents as"):
+        load(str(tmp_path / "corpus.json"))
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:

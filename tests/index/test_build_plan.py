@@ -51,6 +51,7 @@ class Counted(Dataset):
     """A catalogue's dataset that must not be read."""
 
     name = key = "far-away"
+    remote = True
 
     def __init__(self, count: int | None) -> None:
         self._count = count

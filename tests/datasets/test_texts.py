@@ -1,0 +1,149 @@
+"""Folders of text files, cut into passages."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from elastic_ir.datasets import load
+from elastic_ir.datasets.texts import WORDS
+from elastic_ir.errors import DatasetError
+from elastic_ir.records import Document
+
+MARKDOWN = """\
+---
+layout: page
+---
+Before all headings.
+
+# The guide
+
+First paragraph.
+
+Second paragraph
+of two lines.
+
+## Set up #
+
+```sh
+# no heading
+
+make demo
+```
+
+### On a Mac
+
+Nothing to do.
+
+Last words
+----------
+
+- an item
+- another
+"""
+RST = """\
+=========
+The guide
+=========
+
+First paragraph.
+
+Set up
+======
+
+Nothing to do.
+"""
+HTML = """\
+<!doctype html><html><head><title>The guide</title><style>p {color: red}</style></head>
+<body><nav>Home</nav><h2>Set <em>up</em>&nbsp;#</h2>
+<p>Nothing &amp; all<br>to <b>do</b>.</p><script>var x = "<p>no</p>";</script>
+<ul><li>an item<li>another</ul></body>
+"""
+
+
+def documents(folder: Path, **files: str) -> list[Document]:
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text, "utf-8")
+    return list(load(str(folder)).documents())
+
+
+def test_markdown_is_cut_at_headings(tmp_path: Path) -> None:
+    assert documents(tmp_path, guide_md=MARKDOWN) == [
+        Document("guide.md#1", "layout: page\n---\nBefore all headings.", "guide"),
+        Document("guide.md#2", "First paragraph.\nSecond paragraph\nof two lines.", "The guide"),
+        Document("guide.md#3", "```sh\n# no heading\n\nmake demo\n```", "The guide: Set up"),
+        Document("guide.md#4", "Nothing to do.", "The guide: Set up: On a Mac"),
+        Document("guide.md#5", "- an item\n- another", "The guide: Last words"),
+    ]
+
+
+def test_restructured_text_and_pages_likewise(tmp_path: Path) -> None:
+    assert documents(tmp_path, a_rst=RST, b_html=HTML) == [
+        Document("a.rst#1", "First paragraph.", "The guide"),
+        Document("a.rst#2", "Nothing to do.", "The guide: Set up"),
+        Document("b.html#1", "Nothing & all\nto do.\nan item\nanother", "The guide: Set up"),
+    ]
+
+
+def test_long_paragraphs_are_cut_at_sentences(tmp_path: Path) -> None:
+    sentence = " ".join(["word"] * 49) + " end."
+    found = documents(tmp_path, long_txt=f"{sentence} {sentence} {sentence}\n\n{sentence}\n\n{'x ' * 300}")
+    assert [len(document.text.split()) for document in found] == [100, 100, WORDS, WORDS, 60]
+    assert all(document.title == "long" for document in found)
+
+
+def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("b/set up.TXT", "a.md", ".git/x.txt", "c.pdf", "b/.y.txt"):
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("some words")
+    (tmp_path / "outside.txt").write_text("secret")
+    (tmp_path / "docs" / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (tmp_path / "docs" / "z.txt").write_bytes(b"caf\xe9 \x00 au lait")
+    (tmp_path / "docs" / "wide.txt").write_bytes("breit".encode("utf-16"))
+    dataset = load(str(tmp_path / "docs"))
+    with caplog.at_level(logging.WARNING):
+        assert {document.doc_id: document.text for document in dataset.documents()} == {
+            "a.md#1": "some words",
+            "wide.txt#1": "breit",
+            "z.txt#1": "caf\ufffd   au lait",
+            "b/set%20up.TXT#1": "some words",
+        }
+        assert dataset.count == 4
+    assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
+        "not UTF-8 at byte 3; such characters are replaced"
+    ]
+    before = dataset.fingerprint()
+    (tmp_path / "docs" / "a.md").write_text("other words")
+    assert load(dataset.name).fingerprint() != before
+
+
+def test_a_folder_without_texts_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text("x")
+    with pytest.raises(DatasetError, match=r"has neither corpus.jsonl \(the BEIR layout\) nor a text in .txt, .md"):
+        load(str(tmp_path))
+    (tmp_path / "a.txt").write_text(" \n")
+    with pytest.raises(DatasetError, match="are all blank"):
+        list(load(str(tmp_path)).documents())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["d.txt", "d.md", "d.rst", "d.html"]),
+    st.text("ab .#=-~`\n<>/!&;hp1", max_size=200) | st.binary(max_size=200),
+)
+def test_any_file_gives_passages_of_bounded_length(tmp_path: Path, name: str, content: str | bytes) -> None:
+    for old in tmp_path.glob("d.*"):
+        old.unlink()
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    try:
+        found = list(load(str(tmp_path)).documents())
+    except DatasetError as exc:
+        assert "blank" in str(exc)  # noqa: PT017
+    else:
+        assert all(len(document.text.split()) <= WORDS for document in found)
+        assert len({document.doc_id for document in found}) == len(found)
