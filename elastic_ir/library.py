@@ -65,6 +65,7 @@ def build(
     progress: bool | None = None,
     *,
     tokens: Tokens | None = None,
+    earlier: Path | None = None,
 ) -> Generation:
     """Build an index of ``dataset`` at ``path``: BM25 always, dense where there is a denser, and token ids.
 
@@ -77,6 +78,7 @@ def build(
         progress: show a bar; None on a terminal only.
         tokens: the ranker's tokenizer, for the stored token ids; None takes the denser's, and without one
             stores none.
+        earlier: another index to take over vectors from, of contents that have not changed.
     """
     config, tokens = config or DenserConfig(), tokens or (denser.tokens if denser else None)
     return build_index(
@@ -89,6 +91,7 @@ def build(
         source=dataset.name,
         total=dataset.count,
         progress=progress,
+        earlier=earlier,
     )
 
 
@@ -118,10 +121,21 @@ def cached(
         side = DocumentSide(denser, config, precision)
         settings += [denser.fingerprint, str(side.subnet), str(side.max_length), config.factory, precision]
     documents = f"{dataset.key}-{_digest(dataset.key, dataset.fingerprint())}"
-    path = cache_folder() / f"{documents}-{'bm25' if denser is None else 'dense'}-{_digest(*settings)}"
+    kind = f"{'bm25' if denser is None else 'dense'}-{_digest(*settings)}"
+    path = cache_folder() / f"{documents}-{kind}"
     if denser is None and not path.exists() and (other := _with_vectors(documents, tokens)) is not None:
         return other
-    return _opened_or_built(path, lambda: build(dataset, path, denser, config, precision, progress, tokens=tokens))
+
+    def make() -> Generation:
+        before = _latest(f"{escape(dataset.key)}-{12 * '?'}-{kind}")
+        return build(dataset, path, denser, config, precision, progress, tokens=tokens, earlier=before)
+
+    return _opened_or_built(path, make)
+
+
+def _latest(pattern: str) -> Path | None:
+    """The cached index that changed last, of those whose names match."""
+    return max(cache_folder().glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _digest(*parts: str) -> str:

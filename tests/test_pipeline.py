@@ -42,6 +42,22 @@ def test_search_answers_with_level_latency_and_text(pipeline: Pipeline) -> None:
     assert hits.generation == 1
 
 
+def test_of_changed_documents_only_new_texts_are_encoded(
+    settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = library.DocumentSide.encode
+    monkeypatch.setattr(
+        library.DocumentSide, "encode", lambda side, texts: encoded.extend(texts) or encode(side, texts)
+    )
+    Pipeline.from_config(settings, dataset=str(six_documents)).close()
+    assert len(encoded) == 6
+    with (six_documents / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d6", "text": "a new dog"}\n')
+    Pipeline.from_config(settings, dataset=str(six_documents)).close()
+    assert encoded[6:] == ["a new dog"]
+
+
 def test_the_index_is_built_once(settings: dict[str, Any], six_documents: Path) -> None:
     paths = set()
     for _ in range(2):

@@ -74,7 +74,7 @@ def index(
         int | None, typer.Option(min=1, help="For --dry-run: how many there are, where the dataset does not say.")
     ] = None,
 ) -> None:
-    """Build an index, dense and BM25; a killed build continues where it stopped.
+    """Build an index, dense and BM25; a killed build continues, and of changed documents only new texts are encoded.
 
     Example: elastic-ir index --dataset beir/scifact --model elastic-denser-small --output indexes/scifact
     """

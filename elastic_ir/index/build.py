@@ -20,6 +20,7 @@ from elastic_ir.index.encoding import DocumentEncoder, VectorChunks
 from elastic_ir.index.factory import check_training, load_faiss, make_index, write_faiss
 from elastic_ir.index.generation import Generation, open_index, pin
 from elastic_ir.index.manifest import DOCUMENTS, FAISS, LUCENE, MANIFEST, Manifest, record_files
+from elastic_ir.index.reuse import earlier_vectors
 from elastic_ir.index.stores import DocumentStore, document_writer, read_rows, token_writer
 from elastic_ir.progress import track
 from elastic_ir.records import Document
@@ -53,12 +54,17 @@ def build_index(
     total: int | None = None,
     progress: bool | None = None,
     seed: int = 0,
+    earlier: Path | None = None,
 ) -> Generation:
     """Build the next generation of the index at ``path`` and make it the current one.
 
     A build that was killed continues when it is called again: chunks encoded by the same encoder from the
     same contents are taken over, and the result has the same bytes. A build that fails leaves the current
     generation as it is. The generation before this one is kept; older ones are removed unless being read.
+
+    Of contents that are in the current generation the vectors are taken over, where the same encoder made them in the
+    same number format and the factory keeps them whole: only what is new is encoded. In another batch a vector may
+    have come out otherwise by 1e-5 in fp32; in a new folder all is encoded.
 
     Args:
         documents: read once, in order.
@@ -73,6 +79,7 @@ def build_index(
         total: how many documents there will be; None asks ``len(documents)`` where there is one.
         progress: show a bar on stderr; None on a terminal only.
         seed: of FAISS training.
+        earlier: another index to take vectors from, in the same way, where there is no current generation.
 
     Returns:
         The new generation, open.
@@ -97,7 +104,8 @@ def build_index(
         try:
             chunks = None if encoder is None else VectorChunks(path / ENCODING, encoder, chunk_size)
             with closing(track(documents, "indexing", total, None if progress is None else not progress)) as counted:
-                count = _write_stores(folder, _chunked(_checked(counted), chunk_size), chunks, tokenize)
+                chunked = _chunked(_checked(counted), chunk_size)
+                count = _write_stores(folder, chunked, chunks, tokenize, path, *([] if earlier is None else [earlier]))
             if chunks is not None:
                 write_faiss(folder / FAISS, factory, chunks, seed)
             if lucene:
@@ -107,6 +115,7 @@ def build_index(
                 source=source,
                 documents=count,
                 encoder=None if encoder is None else encoder.card,
+                number_format=None if encoder is None else encoder.number_format,
                 factory=None if encoder is None else factory,
                 tokenizer_fingerprint=None if tokenize is None else tokenizer_fingerprint,
             )
@@ -127,11 +136,21 @@ def _check_factory(factory: str, dimension: int, count: int | None) -> None:
 
 
 def _write_stores(
-    folder: Path, documents: Iterable[list[Document]], chunks: VectorChunks | None, tokenize: Tokenize | None
+    folder: Path,
+    documents: Iterable[list[Document]],
+    chunks: VectorChunks | None,
+    tokenize: Tokenize | None,
+    *earlier: Path,
 ) -> int:
-    """Write documents, ids, token ids and encoded chunks as the documents come by; returns how many there were."""
+    """Write documents, ids, token ids and encoded chunks as the documents come by; returns how many there were.
+
+    Vectors may be those of an ``earlier`` index.
+    """
     count, any_contents = 0, False
     with ExitStack() as stack:
+        known = None if chunks is None else earlier_vectors(earlier, chunks.encoder)
+        if known is not None:
+            stack.callback(known.close)
         add_documents = stack.enter_context(document_writer(folder))
         add_tokens = stack.enter_context(token_writer(folder)) if tokenize is not None else None
         for chunk in documents:
@@ -140,7 +159,7 @@ def _write_stores(
             if tokenize is not None and add_tokens is not None:
                 add_tokens(_tokens(tokenize, contents, first_row=count + 1))
             if chunks is not None:
-                chunks.add(chunk)
+                chunks.add(chunk, known)
             count += len(chunk)
             any_contents = any_contents or any(contents)
         if not any_contents:

@@ -45,6 +45,14 @@ class DocumentEncoder(Protocol):
         ...
 
 
+class KnownVectors(Protocol):
+    """Vectors that were made before."""
+
+    def vector(self, contents: str) -> NDArray[np.float32] | None:
+        """``[D]`` of a document with these ``contents``; None where it is not known."""
+        ...
+
+
 class _Chunk(NamedTuple):
     """One line of the journal: a chunk's number and the sha256 of its documents and of its file."""
 
@@ -72,9 +80,9 @@ class VectorChunks:
     """
 
     def __init__(self, folder: Path, encoder: DocumentEncoder, chunk_size: int) -> None:
-        self.card = encoder.card
+        self.card, self.encoder = encoder.card, encoder
         self.count = 0
-        self._folder, self._encoder = folder, encoder
+        self._folder = folder
         self._chunks: list[_Chunk] = []
         told = {"encoder": self.card._asdict(), "number_format": encoder.number_format, "chunk_size": chunk_size}
         settings = json.dumps(told, indent=2).encode()
@@ -87,8 +95,8 @@ class VectorChunks:
         self._journal = folder / JOURNAL
         self._known = self._replay()
 
-    def add(self, documents: Sequence[Document]) -> None:
-        """Encode the next chunk, unless its vectors are there already.
+    def add(self, documents: Sequence[Document], known: KnownVectors | None = None) -> None:
+        """Encode the next chunk, unless its vectors are there already; in it, what is not ``known``.
 
         Raises:
             InputError: if the encoder's answer is not ``[N, D]`` finite float32 of unit length.
@@ -97,7 +105,7 @@ class VectorChunks:
         digest = hashlib.sha256(json.dumps([document.contents for document in documents]).encode()).hexdigest()
         chunk = self._known.get(number)
         if chunk is None or chunk.documents != digest or self._bytes(chunk) is None:
-            chunk = self._encode(_Chunk(number, digest, ""), documents)
+            chunk = self._encode(_Chunk(number, digest, ""), documents, known)
         self._chunks.append(chunk)
         self.count += len(documents)
 
@@ -119,9 +127,16 @@ class VectorChunks:
             start += len(vectors)
         return np.concatenate(parts)
 
-    def _encode(self, chunk: _Chunk, documents: Sequence[Document]) -> _Chunk:
-        vectors = self._encoder.encode([document.contents for document in documents])
-        _check(vectors, documents, self.card, first_row=self.count + 1)
+    def _encode(self, chunk: _Chunk, documents: Sequence[Document], known: KnownVectors | None) -> _Chunk:
+        found = [None if known is None else known.vector(document.contents) for document in documents]
+        new = [place for place, vector in enumerate(found) if vector is None]
+        vectors = np.stack(
+            [np.zeros(self.card.dimension, np.float32) if vector is None else vector for vector in found]
+        )
+        if new:
+            encoded = self.encoder.encode([documents[place].contents for place in new])
+            _check(encoded, [documents[place] for place in new], self.card, [self.count + 1 + place for place in new])
+            vectors[new] = encoded
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(vectors), allow_pickle=False)
         chunk = chunk._replace(vectors=hashlib.sha256(buffer.getbuffer()).hexdigest())
@@ -159,12 +174,12 @@ class VectorChunks:
         return known
 
 
-def _check(vectors: NDArray[np.float32], documents: Sequence[Document], card: EncoderCard, first_row: int) -> None:
+def _check(vectors: NDArray[np.float32], documents: Sequence[Document], card: EncoderCard, rows: Sequence[int]) -> None:
     wanted = (len(documents), card.dimension)
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.shape != wanted:
         found = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise InputError(
-            f"encoder {card.model} gave {found} for rows {first_row} to {first_row + len(documents) - 1} "
+            f"encoder {card.model} gave {found} for rows {rows[0]} to {rows[-1]} "
             f"({documents[0].doc_id!r} to {documents[-1].doc_id!r}); wanted a numpy array, float32 {wanted}"
         )
     with np.errstate(all="ignore"):
@@ -173,6 +188,6 @@ def _check(vectors: NDArray[np.float32], documents: Sequence[Document], card: En
     if len(bad):
         row = int(bad[0])
         raise InputError(
-            f"encoder {card.model} gave document {documents[row].doc_id!r} (row {first_row + row}) a vector of length "
+            f"encoder {card.model} gave document {documents[row].doc_id!r} (row {rows[row]}) a vector of length "
             f"{norms[row]}; wanted finite numbers and length 1: check the model's weights and that it normalizes"
         )

@@ -48,6 +48,7 @@ class Manifest(BaseModel):
         documents: how many there are.
         corpus_sha256: sha256 over the documents, in order.
         encoder: what made the vectors; None without vectors.
+        number_format: in which it computed, e.g. ``fp32``; None without vectors, and where it was not written down.
         factory: FAISS factory string; None without vectors.
         tokenizer_fingerprint: what made the token ids; None without token ids.
         files: path inside the generation -> its size and hash; every file but this one.
@@ -62,6 +63,7 @@ class Manifest(BaseModel):
     documents: int
     corpus_sha256: str
     encoder: EncoderCard | None
+    number_format: str | None = None
     factory: str | None
     tokenizer_fingerprint: str | None
     files: dict[str, FileRecord]
