@@ -159,7 +159,7 @@ def _generation(
 
 def _warn_of_another_collection(config: PipelineConfig, generation: Generation) -> None:
     """Say so where the first document of a dataset on this disk, named beside the index, is not in it."""
-    if config.dataset is None or not Path(config.dataset).is_dir():
+    if config.dataset is None or not Path(config.dataset).exists():
         return
     first = next(iter(load(config.dataset, config.split).documents()), None)
     if first is not None and first.doc_id not in generation.rows:

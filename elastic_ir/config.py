@@ -49,8 +49,8 @@ class DenserConfig(_Settings):
     document_subnet: SubnetName | None = None
     document_tokens: int | None = Field(default=None, ge=8)
     factory: str = "Flat"
-    nprobe: int | None = Field(default=None, ge=1)
-    ef_search: int | None = Field(default=None, ge=1)
+    nprobe: int | None = Field(default=None, ge=1, le=1_000_000)
+    ef_search: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
 class BM25Config(_Settings):

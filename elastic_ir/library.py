@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,7 +89,7 @@ def build(
         tokenize=(lambda texts: tokens.ids(texts, STORED_TOKENS)) if tokens else None,
         tokenizer_fingerprint=tokens.fingerprint if tokens else "",
         factory=config.factory,
-        source=dataset.name,
+        source=os.fsencode(dataset.name).decode("utf-8", "replace"),
         total=dataset.count,
         progress=progress,
         earlier=earlier,

@@ -13,6 +13,7 @@ from typing import Any
 from elastic_ir.answer import Hits, degraded_of, level_of
 from elastic_ir.assembly import Parts, assemble
 from elastic_ir.config import PipelineConfig, read_config
+from elastic_ir.datasets import EMBEDDED
 from elastic_ir.errors import BackendError, ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.machine import machine, threads
@@ -76,7 +77,7 @@ class Pipeline:
             DatasetError, ModelError, IndexNotFoundError, IndexCorruptError, IndexMismatchError: before any query.
         """
         settings = read_config(DEFAULT if config is None else config)
-        if config is None and dataset not in (None, settings.dataset):  # its cut is that of docstrings
+        if config is None and dataset is not None and dataset not in EMBEDDED:  # its cut is that of docstrings
             settings = settings.model_copy(
                 update={"denser": settings.denser.model_copy(update={"document_tokens": None})}
             )

@@ -42,6 +42,20 @@ def test_search_answers_with_level_latency_and_text(pipeline: Pipeline) -> None:
     assert hits.generation == 1
 
 
+def test_only_docstrings_are_cut_as_docstrings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def assembled(config: Any, _: Any) -> None:
+        kept.append(config.denser.document_tokens)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("elastic_ir.pipeline.assemble", assembled)
+    for dataset in (None, "pydocs", "pydocs/questions", "docs"):
+        with pytest.raises(ConfigError, match="enough"):
+            Pipeline.from_config(dataset=dataset)
+    assert kept == [56, 56, 56, None]
+
+
 def test_of_changed_documents_only_new_texts_are_encoded(
     settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

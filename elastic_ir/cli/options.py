@@ -17,8 +17,8 @@ DatasetOption = Annotated[
     typer.Option(
         "--dataset",
         "-d",
-        help="A folder of texts (Markdown, HTML, plain) or in the BEIR layout, a JSONL, CSV or TSV file of documents, "
-        "an ir_datasets id, or pydocs.",
+        help="A folder of texts (Markdown, reStructuredText, HTML, plain) or in the BEIR layout, a JSONL, CSV or TSV "
+        "file of documents, an ir_datasets id, or pydocs.",
     ),
 ]
 SplitOption = Annotated[str | None, typer.Option(help="Split of a BEIR folder: qrels/SPLIT.tsv. Default: test.")]

@@ -43,7 +43,8 @@ def load(name: str, split: str = "test") -> Dataset:
     path = Path(name)
     if not path.is_dir():
         return TableFile(name)
-    return BeirFolder(name, split) if any(path.glob(f"{CORPUS}*")) else TextFolder(name)
+    beir = any((path / corpus).exists() for corpus in (CORPUS, f"{CORPUS}.gz"))
+    return BeirFolder(name, split) if beir else TextFolder(name)
 
 
 def _exists(name: str) -> bool:

@@ -107,8 +107,8 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that tells the kind of a file: ``.tsv`` of ``queries.tsv.gz``."""
-    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    """The suffix that tells the kind of a file: ``.tsv`` of ``queries.TSV.gz``."""
+    return (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
 
 
 def digest_of_file(path: Path) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from elastic_ir.datasets.base import Dataset, digest_of, key_of
 from elastic_ir.datasets.lines import (
@@ -26,6 +26,7 @@ from elastic_ir.records import Document
 IDS = ("_id", "id", "doc_id", "docid", "pid")
 TEXTS = ("text", "contents", "content", "body", "passage")
 TITLE = "title"
+MAX_CELLS = 1_000_000
 
 Row = tuple[Line, dict[str, Any]]
 
@@ -69,7 +70,8 @@ class TableFile(Dataset):
             else:
                 whole = isinstance(known[name], int) and not isinstance(known[name], bool)
                 doc_id = str(known[name]) if whole else line.field(known, name)
-            text = next((name for name in TEXTS if name in known), None)
+            texts = [name for name in TEXTS if name in known]
+            text = next((name for name in texts if known[name]), texts[0] if texts else None)
             if text is None:
                 found, wanted = str([*row])[:200], ", ".join(TEXTS)
                 line.fail(f"no text; found the fields {found}; wanted one of {wanted}")
@@ -93,7 +95,8 @@ def _comma_separated(path: Path) -> Iterator[Row]:
 
 def _tab_separated(path: Path) -> Iterator[Row]:
     first = next(read_lines(path), None)
-    if first is None or {*first.text.lower().split("\t")} & {*TEXTS}:
+    names = [] if first is None else [_name(cell) for cell in first.text.split("\t")]
+    if not names or names[0] in IDS or {*names} & {*TEXTS}:
         yield from _table(path, "\t")
         return
     for line in read_lines(path):
@@ -105,28 +108,44 @@ def _tab_separated(path: Path) -> Iterator[Row]:
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:
     """Rows whose columns the first one names, in any case; cells may be quoted, and hold line ends."""
-    csv.field_size_limit(MAX_LINE_BYTES)
+    csv.field_size_limit(MAX_LINE_BYTES)  # of the process; there is no other way
     number, names = 0, list[str]()
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(_bounded(path, file, delimiter), delimiter=delimiter, strict=True)
             for cells in reader:
                 number, line = reader.line_num, Line(path, reader.line_num, "")
                 if not any(cells):
                     continue
                 if not names:
-                    names = [cell.strip().lower() for cell in cells]
+                    names = [_name(cell) for cell in cells]
                     if not {*names} & {*TEXTS}:
                         wanted = ", ".join(TEXTS)
                         line.fail(f"no column of texts; found {str(names)[:200]}; wanted one named {wanted}")
+                    if twice := [name for name in (*IDS, *TEXTS, TITLE) if names.count(name) > 1]:
+                        line.fail(f"column {twice[0]!r} comes twice; wanted every name once")
                     continue
                 if len(cells) != len(names):
                     line.fail(f"{len(cells)} columns; wanted {len(names)}, as the first row names")
                 yield line, dict(zip(names, cells, strict=True))
     except (UnicodeDecodeError, csv.Error) as exc:
-        raise DatasetError(f"{path}, after line {number}: {exc}; wanted a table in UTF-8") from exc
+        wanted = "wanted a table in UTF-8, with quotes around cells that hold one or begin with one"
+        raise DatasetError(f"{path}, after line {number}: {exc}; {wanted}") from exc
     except (OSError, EOFError, zlib.error) as exc:
         raise DatasetError(f"{path} cannot be read after line {number} ({exc}); wanted a readable file") from exc
+
+
+def _name(cell: str) -> str:
+    return cell.strip().strip('"').strip().lower()
+
+
+def _bounded(path: Path, file: TextIO, delimiter: str) -> Iterator[str]:
+    """The lines of ``file``, of which none may take more memory than others do: not by cells either."""
+    for number, text in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), ""), start=1):
+        if len(text) > MAX_LINE_BYTES or text.count(delimiter) > MAX_CELLS:
+            Line(path, number, "").fail(f"over {MAX_LINE_BYTES:,} characters or {MAX_CELLS:,} cells; wanted a document")
+        yield text
 
 
 FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -178,6 +178,9 @@ def _parameters(index: Any, factory: str, nprobe: int | None, ef_search: int | N
     if isinstance(index, faiss.IndexPreTransform):
         inner = _parameters(index.index, factory, nprobe, ef_search)
         return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _parameters(index.base_index, factory, nprobe, ef_search)
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
     if isinstance(index, faiss.IndexIVF) and nprobe is not None and nprobe >= 1 and ef_search is None:
         return faiss.SearchParametersIVF(nprobe=nprobe)
     if isinstance(index, faiss.IndexHNSW) and ef_search is not None and ef_search >= 1 and nprobe is None:

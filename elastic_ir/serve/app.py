@@ -39,6 +39,8 @@ PART_TOKENS, PART_CHARACTERS = 512, 2_048
 MOST_OVERHEAD = 0.05
 """Share of the SLO that HTTP counts for at most: a service that counted with more might refuse all, and so never learn
 that it takes less again."""
+TEXT_CHARACTERS = 20
+"""As long as a text is to be taken where there is nothing in it: it has a prompt and special tokens."""
 PAGE = Path(__file__).parent / "page.html"
 Answer = TypeVar("Answer")
 
@@ -141,14 +143,15 @@ def create_app(
                 used += sum(map(len, denser.tokenize(part, prompt=prompt)))
             return np.concatenate(found), used
 
-        vectors, used = await _answer(request, _run(engine, work, request), mailbox, metrics)
-        coded = asked.encoding_format == "base64"
-        data = [
-            m.Embedding(index=i, embedding=_base64(vector) if coded else vector.tolist())
-            for i, vector in enumerate(vectors)
-        ]
-        answer = m.EmbeddingsAnswer(model=denser.name, data=data, usage={"prompt_tokens": used, "total_tokens": used})
-        return Response(answer.model_dump_json(), media_type="application/json")
+        def body(vectors: NDArray[np.float32], used: int) -> bytes:
+            rows = map(_base64, vectors) if asked.encoding_format == "base64" else vectors.tolist()
+            return to_json({
+                "object": "list", "model": denser.name, "usage": {"prompt_tokens": used, "total_tokens": used},
+                "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)],
+            })  # fmt: skip
+
+        found = await _answer(request, _run(engine, work, request), mailbox, metrics)
+        return Response(await asyncio.to_thread(body, *found), media_type="application/json")
 
     @app.post("/v1/rerank", **_form(m.RerankRequest, m.RerankAnswer))
     @app.post("/v2/rerank", **_form(m.RerankRequest, m.RerankAnswer))
@@ -267,13 +270,15 @@ def _run(engine: Engine, work: Callable[[Callable[[], bool]], Answer], request: 
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """``texts`` in their order, in lists of about ``PART_CHARACTERS``."""
-    part: list[str] = []
+    """``texts`` in their order, in lists of about ``PART_CHARACTERS``, counting what is added to each."""
+    part, length = list[str](), 0
     for text in texts:
-        if part and sum(map(len, part)) + len(text) > PART_CHARACTERS:
+        more = len(text) + TEXT_CHARACTERS
+        if part and length + more > PART_CHARACTERS:
             yield part
-            part = []
+            part, length = [], 0
         part.append(text)
+        length += more
     yield part
 
 

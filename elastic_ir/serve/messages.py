@@ -12,7 +12,6 @@ from elastic_ir.pipeline import MAX_QUERY_CHARACTERS
 MAX_K = 100
 MAX_TEXTS, MAX_TEXT_CHARACTERS = 1_000, 20_000
 MAX_DEADLINE_MS = 60_000
-MAX_DIMENSIONS = 10_000
 
 
 def _integral(value: object) -> object:
@@ -21,7 +20,7 @@ def _integral(value: object) -> object:
 
 
 Count = Annotated[int, Field(ge=1, le=MAX_K), BeforeValidator(_integral)]
-TextCount = Annotated[int, Field(ge=1, le=MAX_TEXTS), BeforeValidator(_integral)]
+Whole = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_integral)]
 _NOT_BLANK = "[^\\s\x1c-\x1f\x85\ufeff]"
 """What one kind of regular expression or another takes for white space is blank here."""
 Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARACTERS, pattern=_NOT_BLANK)]
@@ -104,7 +103,7 @@ class EmbeddingsRequest(_Message):
     input_type: str = Field(default="query", pattern="^(query|document)$")
     subnet: LevelName | None = None
     encoding_format: str = Field(default="float", pattern="^(float|base64)$")
-    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS), BeforeValidator(_integral)] | None = None
+    dimensions: Whole | None = None
     user: str | None = Field(default=None, max_length=200)
 
 
@@ -126,7 +125,9 @@ class EmbeddingsAnswer(_Message):
 
 
 class DocumentText(_Message):
-    """A document with its text."""
+    """A document with its text; its other fields change nothing."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     text: Text
 
@@ -134,16 +135,19 @@ class DocumentText(_Message):
 class RerankRequest(_Message):
     """Documents to be ordered for a question, in the form of Cohere; ``budget`` is a share of the full work.
 
-    ``model``, which its clients send, changes nothing.
+    ``model``, ``priority``, ``rank_fields`` and ``max_chunks_per_doc``, which its clients may send, change nothing.
     """
 
     query: Question
     documents: Annotated[list[Text | DocumentText], Field(min_length=1, max_length=MAX_TEXTS)]
-    top_n: TextCount | None = None
+    top_n: Whole | None = None
     model: str | None = Field(default=None, max_length=200)
     budget: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    return_documents: bool = False
-    max_tokens_per_doc: Annotated[int, Field(ge=1, le=MAX_TEXT_CHARACTERS), BeforeValidator(_integral)] | None = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: Whole | None = None
+    max_chunks_per_doc: Whole | None = None
+    rank_fields: Annotated[list[LevelName], Field(max_length=100)] | None = None
+    priority: Annotated[int, Field(ge=0, le=999), BeforeValidator(_integral)] | None = None
 
 
 class RerankResult(_Message):

@@ -90,7 +90,7 @@ def test_a_corpus_needs_documents(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no documents"):
         list(load(corpus(tmp_path, "", "  ")).documents())
     (tmp_path / "corpus.jsonl").rename(tmp_path / "corpus.jsonl.old")
-    with pytest.raises(DatasetError, match=r"has no corpus.jsonl; wanted corpus.jsonl or corpus.jsonl.gz"):
+    with pytest.raises(DatasetError, match=r"has neither corpus.jsonl \(the BEIR layout\) nor a text in .txt, .md"):
         load(str(tmp_path))
 
 

@@ -33,7 +33,8 @@ WANTED = [Document("a", "one, two", "T"), Document("7", 'he said "so"\nand left'
         ),
         ("d.csv", '\ufeffTitle,ID,Text,url\r\nT,a,"one, two",u\r\n,7,"he said ""so""\nand left",\r\n'),
         ("d.tsv", 'id\ttext\ttitle\na\tone, two\tT\n\n7\t"he said ""so""\nand left"\t\n'),
-        ("d.csv.gz", 'id,body,title\na,"one, two",T\n7,"he said ""so""\nand left",\n'),
+        ("D.TSV", '"ID"\t text \t"title"\n"a"\tone, two\tT\n7\t"he said ""so""\nand left"\t\n'),
+        ("d.csv.gz", 'id,text,body,title\na,"one, two",x,T\n7,,"he said ""so""\nand left",\n'),
     ],
 )
 def test_documents_are_the_same_in_every_form(tmp_path: Path, name: str, content: str) -> None:
@@ -68,6 +69,9 @@ def test_ids_may_be_missing_and_columns_unnamed(tmp_path: Path) -> None:
         ("d.csv", "id,text\na,b,c", "line 2: 3 columns; wanted 2"),
         ("d.csv", 'id,text\na,"b', "after line 1: unexpected end of data"),
         ("d.csv", b"id,text\na,\xff", "codec can't decode"),
+        ("d.csv", "id,text,Text\na,b,c", "line 1: column 'text' comes twice"),
+        ("d.csv", "id,text\n" + "," * 1_000_001, "line 2: over 67,108,864 characters or 1,000,000 cells"),
+        ("d.tsv", "id\tparagraph\na\tb", "line 1: no column of texts"),
         ("d.tsv", "a\tb\tc", "line 1: 3 columns without names; wanted id, tab, text"),
         ("d.csv", "", "has no documents"),
         ("d.tsv.gz", "", "has no documents"),

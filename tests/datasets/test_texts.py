@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elastic_ir.datasets import load
-from elastic_ir.datasets.texts import WORDS
+from elastic_ir.datasets.passages import CHARACTERS, WORDS
 from elastic_ir.errors import DatasetError
 from elastic_ir.records import Document
 
 MARKDOWN = """\
 ---
-layout: page
+title: "The front"
 ---
 Before all headings.
 
@@ -27,7 +29,7 @@ First paragraph.
 Second paragraph
 of two lines.
 
-## Set up #
+## Set up C# #
 
 ```sh
 # no heading
@@ -37,13 +39,19 @@ make demo
 
 ### On a Mac
 
-Nothing to do.
+<p align="center">Nothing <b>to</b> do.</p>
+
+### How do I remove it?
 
 Last words
-----------
+---
 
 - an item
 - another
+
+```make```
+
+***
 """
 RST = """\
 =========
@@ -53,14 +61,19 @@ The guide
 First paragraph.
 
 Set up
-======
+~~~~~~
 
 Nothing to do.
+
+Q
+-
+
+A.
 """
 HTML = """\
-<!doctype html><html><head><title>The guide</title><style>p {color: red}</style></head>
-<body><nav>Home</nav><h2>Set <em>up</em>&nbsp;#</h2>
-<p>Nothing &amp; all<br>to <b>do</b>.</p><script>var x = "<p>no</p>";</script>
+<!doctype html><html><head><title>The front</title><style>p {color: red}</style></head>
+<body><nav>Home</nav><h1>The<br>guide ¶</h1><h2><a><svg><path/></svg></a>Set <em>u</em>p&nbsp;#</h2>
+<p>Nothing &amp; all<br>to <b>d</b>o.</p><script>var x = "<p>no</p>";</script><![odd]>
 <ul><li>an item<li>another</ul></body>
 """
 
@@ -73,18 +86,23 @@ def documents(folder: Path, **files: str) -> list[Document]:
 
 def test_markdown_is_cut_at_headings(tmp_path: Path) -> None:
     assert documents(tmp_path, guide_md=MARKDOWN) == [
-        Document("guide.md#1", "layout: page\n---\nBefore all headings.", "guide"),
+        Document("guide.md#1", "Before all headings.", "The front"),
         Document("guide.md#2", "First paragraph.\nSecond paragraph\nof two lines.", "The guide"),
-        Document("guide.md#3", "```sh\n# no heading\n\nmake demo\n```", "The guide: Set up"),
-        Document("guide.md#4", "Nothing to do.", "The guide: Set up: On a Mac"),
-        Document("guide.md#5", "- an item\n- another", "The guide: Last words"),
+        Document("guide.md#3", "```sh\n# no heading\n\nmake demo\n```", "The guide: Set up C#"),
+        Document("guide.md#4", "Nothing to do.", "The guide: Set up C#: On a Mac"),
+        Document("guide.md#5", "", "The guide: Set up C#: How do I remove it?"),
+        Document("guide.md#6", "- an item\n- another\n```make```", "The guide: Last words"),
     ]
+    crossed = documents(tmp_path, guide_md=MARKDOWN.replace("\n", "\r\n"))
+    assert crossed == documents(tmp_path, guide_md=MARKDOWN.replace("\n", "\r"))
+    assert crossed == documents(tmp_path, guide_md=MARKDOWN)
 
 
 def test_restructured_text_and_pages_likewise(tmp_path: Path) -> None:
     assert documents(tmp_path, a_rst=RST, b_html=HTML) == [
         Document("a.rst#1", "First paragraph.", "The guide"),
         Document("a.rst#2", "Nothing to do.", "The guide: Set up"),
+        Document("a.rst#3", "A.", "The guide: Set up: Q"),
         Document("b.html#1", "Nothing & all\nto do.\nan item\nanother", "The guide: Set up"),
     ]
 
@@ -94,6 +112,22 @@ def test_long_paragraphs_are_cut_at_sentences(tmp_path: Path) -> None:
     found = documents(tmp_path, long_txt=f"{sentence} {sentence} {sentence}\n\n{sentence}\n\n{'x ' * 300}")
     assert [len(document.text.split()) for document in found] == [100, 100, WORDS, WORDS, 60]
     assert all(document.title == "long" for document in found)
+    (tmp_path / "long.txt").unlink()
+    found = documents(tmp_path, wide_md="# " + "h" * 999 + "\n" + "\u6587" * 1500 + "\u3002" * 600)
+    assert [(len(document.text), len(document.title)) for document in found] == [(1000, 200), (1000, 200), (100, 200)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# a" + " " * 50_000 + "b", "# a" + "#" * 50_000 + "b", "word " * 200_000, '<a b="c" ' * 20_000, "<!--" * 20_000,
+     "<div>" * 20_000, "[a](" * 20_000, "> " * 20_000, "=\n" * 5_000, "---\n" * 5_000],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["d.txt", "d.md", "d.rst", "d.html"])
+@pytest.mark.timeout(20)
+def test_no_text_takes_long(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with suppress(DatasetError):
+        list(load(str(tmp_path)).documents())
 
 
 def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,18 +138,24 @@ def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (tmp_path / "outside.txt").write_text("secret")
     (tmp_path / "docs" / "link.txt").symlink_to(tmp_path / "outside.txt")
     (tmp_path / "docs" / "z.txt").write_bytes(b"caf\xe9 \x00 au lait")
+    (tmp_path / "docs" / "greek.html").write_bytes('<meta charset="iso-8859-7">\u03b1'.encode("iso-8859-7"))
+    for odd in (b"caf\xe8.txt", b"caf\xe9.txt"):
+        (tmp_path / "docs" / os.fsdecode(odd)).write_text("odd")
     (tmp_path / "docs" / "wide.txt").write_bytes("breit".encode("utf-16"))
     dataset = load(str(tmp_path / "docs"))
     with caplog.at_level(logging.WARNING):
         assert {document.doc_id: document.text for document in dataset.documents()} == {
             "a.md#1": "some words",
             "wide.txt#1": "breit",
-            "z.txt#1": "caf\ufffd   au lait",
+            "z.txt#1": "caf\xe9   au lait",
+            "greek.html#1": "\u03b1",
+            "caf%E8.txt#1": "odd",
+            "caf%E9.txt#1": "odd",
             "b/set%20up.TXT#1": "some words",
         }
-        assert dataset.count == 4
+        assert dataset.count == 7
     assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
-        "not UTF-8 at byte 3; such characters are replaced"
+        "not UTF-8; it is read as Windows-1252"
     ]
     before = dataset.fingerprint()
     (tmp_path / "docs" / "a.md").write_text("other words")
@@ -134,7 +174,7 @@ def test_a_folder_without_texts_is_told(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["d.txt", "d.md", "d.rst", "d.html"]),
-    st.text("ab .#=-~`\n<>/!&;hp1", max_size=200) | st.binary(max_size=200),
+    st.text("ab .#=-~`\n<>/![]|&;hp1", max_size=200) | st.binary(max_size=200),
 )
 def test_any_file_gives_passages_of_bounded_length(tmp_path: Path, name: str, content: str | bytes) -> None:
     for old in tmp_path.glob("d.*"):
@@ -146,4 +186,5 @@ def test_any_file_gives_passages_of_bounded_length(tmp_path: Path, name: str, co
         assert "blank" in str(exc)  # noqa: PT017
     else:
         assert all(len(document.text.split()) <= WORDS for document in found)
+        assert all(len(document.text) <= CHARACTERS + WORDS for document in found)
         assert len({document.doc_id for document in found}) == len(found)

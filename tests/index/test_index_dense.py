@@ -17,7 +17,7 @@ from elastic_ir.records import Document
 COUNT = 600
 FACTORIES = [
     "Flat", "IVF64,Flat", "HNSW32", "PQ8x4np", "IVF16,PQ8x4np", "IVF16,PQ8", "IVF16_HNSW8,Flat", "SQ8",
-    "RR16,IVF8,Flat",
+    "RR16,IVF8,Flat", "IVF4,Flat,RFlat",
 ]  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def test_search_arguments_trade_time_for_recall(
     assert recall(found("RR16,IVF8,Flat", nprobe=8), scores) == 1
     assert len(found("IVF16,PQ8x4np", COUNT, nprobe=16)[0]) == COUNT
     assert recall(found("HNSW32", ef_search=600), scores) == 1
+    assert recall(found("IVF4,Flat,RFlat", nprobe=4), scores) == 1
     for factory in ("Flat", "HNSW32"):
         with pytest.raises(ConfigError, match=f"{factory!r} cannot be searched with nprobe=4"):
             indexes[factory].tuned(nprobe=4)

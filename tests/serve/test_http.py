@@ -126,6 +126,8 @@ def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: 
     assert np.abs(first - wanted[0, :8] / np.linalg.norm(wanted[0, :8])).max() < 1e-5
     assert coded["usage"]["prompt_tokens"] == len(denser.tokenize(["cat on mat"])[0])
     assert post(service, "/v1/embeddings", input="cat", dimensions=9_999).status_code == 422
+    many = post(service, "/v1/embeddings", input=["cat"] * 1_000, subnet="w0.25-d1").json()["data"]
+    assert [row["index"] for row in many] == list(range(1_000))
     assert post(service, "/v1/embeddings", input="cat", subnet="w0.50-d9").status_code == 404
     assert post(service, "/v1/embeddings", input="cat", subnet="w0.0001-d1").status_code == 200
     ranker = ElasticRanker.from_pretrained(settings["reranker"]["model"])
@@ -134,7 +136,8 @@ def test_embeddings_and_rerank_are_those_of_the_library(service: Any, settings: 
     scores = ranker.score("cat on mat", documents)
     assert [row["index"] for row in found] == np.argsort(-scores)[:2].tolist()
     assert [row["relevance_score"] for row in found] == pytest.approx(1 / (1 + np.exp(np.sort(-scores)[:2])))
-    form = {"model": "any", "return_documents": True, "documents": [{"text": text} for text in documents]}
+    form = {"model": "any", "return_documents": True, "documents": [{"text": t, "title": "a"} for t in documents],
+            "max_chunks_per_doc": None, "rank_fields": ["text"], "priority": 0, "top_n": 9_999}  # fmt: skip
     answer = post(service, "/v2/rerank", query="cat on mat", **form).json()["results"]
     short = post(service, "/v2/rerank", query="cat on mat", documents=documents, max_tokens_per_doc=1).json()["results"]
     scores = -np.sort(-ranker.score("cat on mat", [text.split()[0] for text in documents]))

@@ -1,0 +1,202 @@
+"""Texts to passages: blocks of Markdown, HTML, reStructuredText or plain text, packed under their headings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+WORDS, CHARACTERS = 120, 1_000
+"""Of a passage at most: about as much as the models read well at once."""
+HEADING = 200
+"""Characters kept of a heading: it is in the title of all passages under it."""
+_ENDS = ".!?。"
+
+
+class Block(NamedTuple):
+    """A paragraph; or a heading of ``level`` 1 and deeper, or 0 for a title that stands beside the text."""
+
+    text: str
+    level: int | None = None
+
+
+class Passage(NamedTuple):
+    """``title`` is the text's, and the two nearest headings; ``text`` is empty where nothing is under a heading."""
+
+    title: str
+    text: str
+
+
+def passages(blocks: Iterable[Block], title: str) -> Iterator[Passage]:
+    """Paragraphs under one heading, as many as fit into ``WORDS`` and ``CHARACTERS``; ``title`` until one is found."""
+    headings, kept, bare = list[tuple[int, str]](), list[str](), False
+
+    def packed() -> Iterator[Passage]:
+        if kept:
+            yield Passage(": ".join([title, *(heading for _, heading in headings[-2:])]), "\n".join(kept))
+            kept.clear()
+
+    def told(level: int) -> Iterator[Passage]:
+        """What is kept, or a heading without anything under it, where one of ``level`` follows."""
+        if bare and level <= (headings[-1][0] if headings else 1):
+            kept.append("")
+        yield from packed()
+
+    for text, level in blocks:
+        if level is not None:
+            yield from told(level)
+            headings = [above for above in headings if above[0] < level]
+            if level <= 1:
+                title = text[:HEADING]
+            else:
+                headings.append((level, text[:HEADING]))
+            bare = level > 0
+            continue
+        for piece in _pieces(text):
+            if kept and not _fits(*kept, piece):
+                yield from packed()
+            kept.append(piece)
+            bare = False
+    yield from told(1)
+
+
+def _fits(*texts: str) -> bool:
+    return sum(map(len, texts)) <= CHARACTERS and sum(len(text.split()) for text in texts) <= WORDS
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """``text``, or pieces of a longer one, which end with a sentence where they can."""
+    if _fits(text):
+        yield text
+        return
+    words = [word[at : at + CHARACTERS] for word in text.split() for at in range(0, len(word), CHARACTERS)]
+    start = 0
+    while start < len(words):
+        lengths = accumulate(len(word) + 1 for word in words[start : start + WORDS])
+        end = start + sum(length <= CHARACTERS + 1 for length in lengths)
+        if end < len(words):
+            middle = (start + end + 1) // 2
+            end = next((cut for cut in range(end, middle, -1) if words[cut - 1][-1] in _ENDS), end)
+        yield " ".join(words[start:end])
+        start = end
+
+
+def plain(text: str) -> Iterator[Block]:
+    """Paragraphs are parted by blank lines."""
+    for paragraph in re.split(r"\n[^\S\n]*\n", text):
+        if paragraph.strip():
+            yield Block(paragraph.strip("\n"))
+
+
+_RULE = re.compile(r"([=\-~^\"'`*+#:.])\1*\s*$")
+
+
+def restructured(text: str) -> Iterator[Block]:
+    """Headings have a rule under them, or under and over; the first kind of rule is that of the title."""
+    kept, styles, over = list[str](), list[str](), ""
+    for line in [*text.split("\n"), ""]:
+        rule = _RULE.match(line)
+        if rule and not kept:
+            over = rule[1]
+        elif rule and len(kept) == 1 and len(line.rstrip()) >= len(kept[0].strip()):
+            style = over + rule[1]
+            styles += [] if style in styles else [style]
+            yield Block(kept.pop().strip(), 1 + styles.index(style))
+            over = ""
+        elif line.strip():
+            kept.append(line)
+        else:
+            if kept:
+                yield Block("\n".join(kept))
+            kept, over = [], ""
+
+
+_FRONT = re.compile(r"---[^\S\n]*\n(.*?\n)??(?:---|\.\.\.)[^\S\n]*(?:\n|$)", re.DOTALL)
+_TITLE = re.compile(r"^title:[^\S\n]*(.*)$", re.MULTILINE)
+
+
+@cache
+def _markdown() -> Any:
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable("table")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+def markdown(text: str) -> Iterator[Block]:
+    """As CommonMark has it, and tables; of what stands before, between two ``---``, the ``title`` is taken."""
+    front = _FRONT.match(text)
+    if front:
+        if named := _TITLE.search(front[1] or ""):
+            yield from [Block(found, 0)] if (found := named[1].strip().strip("\"'")) else []
+        text = text[front.end() :]
+    lines, tokens = text.split("\n"), _markdown().parse(text)
+    for place, token in enumerate(tokens):
+        if token.level or token.map is None or token.nesting < 0 or token.type == "hr":
+            continue
+        if token.type == "html_block":
+            yield from page(token.content)
+        elif token.type == "heading_open":
+            if heading := tokens[place + 1].content.strip():
+                yield Block(heading, int(token.tag[1:]))
+        elif found := "\n".join(lines[slice(*token.map)]).strip("\n"):
+            yield Block(found)
+
+
+_HIDDEN = {"script", "style", "nav", "template", "noscript", "svg"}
+_HEADINGS = {f"h{level}": level for level in range(7)} | {"title": 0}
+_INLINE = {
+    "a", "abbr", "b", "cite", "code", "del", "dfn", "em", "font", "i", "img", "ins", "kbd", "mark", "q", "s", "samp",
+    "small", "span", "strong", "sub", "sup", "svg", "time", "tt", "u", "var", "wbr",
+}  # fmt: skip
+_ANCHOR = re.compile(r"(?:^|\s)#$|\s?¶$")
+
+
+def page(text: str) -> Iterator[Block]:
+    """Of HTML, as lenient as browsers read it; scripts, styles and navigation are left out."""
+    from lxml import etree
+
+    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    root = etree.fromstring(text.encode("utf-8", "replace"), parser) if text.strip() else None
+    if root is None:
+        return
+    kept = list[str]()
+    level: int | None = None
+
+    def ended() -> Iterator[Block]:
+        found = " ".join("".join(kept).split())
+        if level is not None:
+            found = _ANCHOR.sub("", found)
+        if found:
+            yield Block(found, level)
+        kept.clear()
+
+    walk = etree.iterwalk(root, events=("start", "end"))
+    for event, node in walk:
+        turn = (event == "start") == (level is None)  # into a heading, or out of it
+        if node.tag in _HEADINGS and turn:
+            yield from ended()
+            level = _HEADINGS[node.tag] if event == "start" else None
+        elif node.tag not in _INLINE:
+            if level is None:
+                yield from ended()
+            kept.append(" ")
+        if node.tag in _HIDDEN and event == "start":
+            walk.skip_subtree()
+        else:
+            kept.append((node.text if event == "start" else node.tail) or "")
+    yield from ended()
+
+
+KINDS: dict[str, Callable[[str], Iterator[Block]]] = {
+    ".txt": plain,
+    ".md": markdown,
+    ".markdown": markdown,
+    ".rst": restructured,
+    ".html": page,
+    ".htm": page,
+}
+"""Suffix of a file -> what reads its blocks."""
