@@ -113,7 +113,7 @@ def restructured(text: str) -> Iterator[Block]:
             kept, over = [], ""
 
 
-_FRONT = re.compile(r"---[^\S\n]*\n(.*?\n)??(?:---|\.\.\.)[^\S\n]*(?:\n|$)", re.DOTALL)
+_FRONT = re.compile(r"---[^\S\n]*\n([\w.-]+[^\S\n]*:.*?\n)(?:---|\.\.\.)[^\S\n]*(?:\n|$)", re.DOTALL)
 _TITLE = re.compile(r"^title:[^\S\n]*(.*)$", re.MULTILINE)
 
 
@@ -127,10 +127,10 @@ def _markdown() -> Any:
 
 
 def markdown(text: str) -> Iterator[Block]:
-    """As CommonMark has it, and tables; of what stands before, between two ``---``, the ``title`` is taken."""
+    """As CommonMark has it, and tables; of settings that stand before, between two ``---``, the ``title`` is taken."""
     front = _FRONT.match(text)
     if front:
-        if named := _TITLE.search(front[1] or ""):
+        if named := _TITLE.search(front[1]):
             yield from [Block(found, 0)] if (found := named[1].strip().strip("\"'")) else []
         text = text[front.end() :]
     lines, tokens = text.split("\n"), _markdown().parse(text)

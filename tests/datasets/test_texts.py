@@ -93,6 +93,8 @@ def test_markdown_is_cut_at_headings(tmp_path: Path) -> None:
         Document("guide.md#5", "", "The guide: Set up C#: How do I remove it?"),
         Document("guide.md#6", "- an item\n- another\n```make```", "The guide: Last words"),
     ]
+    ruled = documents(tmp_path, guide_md="---\nSome words.\n\n---\nMore.")
+    assert ruled == [Document("guide.md#1", "Some words.\nMore.", "guide")]
     crossed = documents(tmp_path, guide_md=MARKDOWN.replace("\n", "\r\n"))
     assert crossed == documents(tmp_path, guide_md=MARKDOWN.replace("\n", "\r"))
     assert crossed == documents(tmp_path, guide_md=MARKDOWN)
