@@ -156,10 +156,12 @@ def _draw(table: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
     ]
     for axis, (name, price) in zip(axes, prices, strict=True):
         for model in MODELS:
-            found = [(price(row), row.mean(tasks)) for row in table if row.model == model]
+            mine = [row for row in table if row.model == model]
+            seeds = max((row.seeds for row in mine), default=0)
+            found = [(price(row), row.mean(tasks)) for row in mine]
             points = sorted((x, y.mean) for x, y in found if x is not None and y is not None)
             if points:
-                axis.plot(*zip(*points, strict=True), marker="o", label=model)
+                axis.plot(*zip(*points, strict=True), marker="o", label=f"{model}, {seeds} seed{'s' * (seeds > 1)}")
         axis.set(xlabel=name, xscale="log")
         axis.grid(alpha=0.3)
     axes[0].set(ylabel=f"points, mean of {', '.join(tasks)}")
