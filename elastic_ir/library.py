@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from glob import escape
 from hashlib import sha256
@@ -66,7 +66,7 @@ def build(
     progress: bool | None = None,
     *,
     tokens: Tokens | None = None,
-    earlier: Path | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Generation:
     """Build an index of ``dataset`` at ``path``: BM25 always, dense where there is a denser, and token ids.
 
@@ -79,7 +79,7 @@ def build(
         progress: show a bar; None on a terminal only.
         tokens: the ranker's tokenizer, for the stored token ids; None takes the denser's, and without one
             stores none.
-        earlier: another index to take over vectors from, of contents that have not changed.
+        earlier: other indexes to take over vectors from, of contents that have not changed.
     """
     config, tokens = config or DenserConfig(), tokens or (denser.tokens if denser else None)
     return build_index(
@@ -128,15 +128,19 @@ def cached(
         return other
 
     def make() -> Generation:
-        before = _latest(f"{escape(dataset.key)}-{12 * '?'}-{kind}")
-        return build(dataset, path, denser, config, precision, progress, tokens=tokens, earlier=before)
+        others = _newest_first(f"{escape(dataset.key)}-{12 * '?'}-{kind}")
+        return build(dataset, path, denser, config, precision, progress, tokens=tokens, earlier=others)
 
     return _opened_or_built(path, make)
 
 
-def _latest(pattern: str) -> Path | None:
-    """The cached index that changed last, of those whose names match."""
-    return max(cache_folder().glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
+def _newest_first(pattern: str) -> list[Path]:
+    """The cached indexes whose names match."""
+    changed = {}
+    for path in cache_folder().glob(pattern):
+        with suppress(OSError):  # removed meanwhile
+            changed[path] = path.stat().st_mtime
+    return sorted(changed, key=lambda path: -changed[path])
 
 
 def _digest(*parts: str) -> str:

@@ -91,7 +91,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
             for number, raw in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), start=1):
                 if len(raw) > MAX_LINE_BYTES:
                     Line(path, number, "").fail(f"longer than {MAX_LINE_BYTES:,} bytes; wanted one record a line")
@@ -108,7 +108,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 def suffix_of(path: Path) -> str:
     """The suffix that tells the kind of a file: ``.tsv`` of ``queries.TSV.gz``."""
-    return (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
+    return (path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
 
 
 def digest_of_file(path: Path) -> str:

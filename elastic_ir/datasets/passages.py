@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from html import unescape
 from itertools import accumulate
 from typing import Any, NamedTuple
+
+import yaml
 
 WORDS, CHARACTERS = 120, 1_000
 """Of a passage at most: about as much as the models read well at once."""
@@ -90,7 +94,7 @@ def plain(text: str) -> Iterator[Block]:
             yield Block(paragraph.strip("\n"))
 
 
-_RULE = re.compile(r"([=\-~^\"'`*+#:.])\1*\s*$")
+_RULE = re.compile(r"([!-/:-@\[-`{-~])\1*\s*$")
 
 
 def restructured(text: str) -> Iterator[Block]:
@@ -100,7 +104,7 @@ def restructured(text: str) -> Iterator[Block]:
         rule = _RULE.match(line)
         if rule and not kept:
             over = rule[1]
-        elif rule and len(kept) == 1 and len(line.rstrip()) >= len(kept[0].strip()):
+        elif rule and len(kept) == 1 and len(line.rstrip()) >= min(4, len(kept[0].strip())):
             style = over + rule[1]
             styles += [] if style in styles else [style]
             yield Block(kept.pop().strip(), 1 + styles.index(style))
@@ -113,8 +117,10 @@ def restructured(text: str) -> Iterator[Block]:
             kept, over = [], ""
 
 
-_FRONT = re.compile(r"---[^\S\n]*\n([\w.-]+[^\S\n]*:.*?\n)(?:---|\.\.\.)[^\S\n]*(?:\n|$)", re.DOTALL)
-_TITLE = re.compile(r"^title:[^\S\n]*(.*)$", re.MULTILINE)
+_FRONT = re.compile(
+    r"---[^\S\n]*\n((?:(?:\w[\w.-]*[^\S\n]*:|#|-(?!--)|[ \t]+\S).*\n|[^\S\n]*\n)+)(?:---|\.\.\.)[^\S\n]*(?:\n|$)"
+)
+MAX_FRONT = 10_000
 
 
 @cache
@@ -128,10 +134,12 @@ def _markdown() -> Any:
 
 def markdown(text: str) -> Iterator[Block]:
     """As CommonMark has it, and tables; of settings that stand before, between two ``---``, the ``title`` is taken."""
-    front = _FRONT.match(text)
-    if front:
-        if named := _TITLE.search(front[1]):
-            yield from [Block(found, 0)] if (found := named[1].strip().strip("\"'")) else []
+    if front := _FRONT.match(text):
+        settings = None
+        with suppress(yaml.YAMLError, ValueError):
+            settings = yaml.safe_load(front[1][:MAX_FRONT])
+        if isinstance(settings, dict) and isinstance(title := settings.get("title"), str) and title.strip():
+            yield Block(" ".join(title.split()), 0)
         text = text[front.end() :]
     lines, tokens = text.split("\n"), _markdown().parse(text)
     for place, token in enumerate(tokens):
@@ -147,34 +155,46 @@ def markdown(text: str) -> Iterator[Block]:
 
 
 _HIDDEN = {"script", "style", "nav", "template", "noscript", "svg"}
-_HEADINGS = {f"h{level}": level for level in range(7)} | {"title": 0}
+_HEADINGS = {f"h{level}": level for level in range(1, 7)} | {"title": 0}
 _INLINE = {
-    "a", "abbr", "b", "cite", "code", "del", "dfn", "em", "font", "i", "img", "ins", "kbd", "mark", "q", "s", "samp",
-    "small", "span", "strong", "sub", "sup", "svg", "time", "tt", "u", "var", "wbr",
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "img", "ins",
+    "kbd", "label", "mark", "q", "rb", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong", "sub", "sup",
+    "svg", "time", "tt", "u", "var", "wbr",
 }  # fmt: skip
-_ANCHOR = re.compile(r"(?:^|\s)#$|\s?¶$")
+_TAG, _LARGE_TAG, _END = (
+    re.compile(r"<[^<>]*>"),
+    re.compile(r"<[^<>]{20000,}>"),
+    re.compile(r"</(?:html|body)\s*>", re.I),
+)
+_ANCHORS = {"#", "\u00b6"}
+"""Texts of the links to headings themselves."""
 
 
 def page(text: str) -> Iterator[Block]:
-    """Of HTML, as lenient as browsers read it; scripts, styles and navigation are left out."""
+    """Of HTML, as lenient as browsers read it; scripts, styles and navigation are left out.
+
+    Where tags are in each other more than 2,000 deep, all of them are only left out.
+    """
     from lxml import etree
 
+    text = _END.sub(" ", _LARGE_TAG.sub(" ", text))  # of many attributes the parser makes hard work
     parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     root = etree.fromstring(text.encode("utf-8", "replace"), parser) if text.strip() else None
-    if root is None:
-        return
+    if any(entry.level == etree.ErrorLevels.FATAL for entry in parser.error_log):
+        yield from plain(unescape(_TAG.sub("\n\n", text)))
+    elif root is not None:
+        yield from _walked(etree.iterwalk(root, events=("start", "end")))
+
+
+def _walked(walk: Any) -> Iterator[Block]:
     kept = list[str]()
     level: int | None = None
 
     def ended() -> Iterator[Block]:
-        found = " ".join("".join(kept).split())
-        if level is not None:
-            found = _ANCHOR.sub("", found)
-        if found:
+        if found := " ".join("".join(kept).split()):
             yield Block(found, level)
         kept.clear()
 
-    walk = etree.iterwalk(root, events=("start", "end"))
     for event, node in walk:
         turn = (event == "start") == (level is None)  # into a heading, or out of it
         if node.tag in _HEADINGS and turn:
@@ -184,10 +204,11 @@ def page(text: str) -> Iterator[Block]:
             if level is None:
                 yield from ended()
             kept.append(" ")
-        if node.tag in _HIDDEN and event == "start":
+        text = (node.text if event == "start" else node.tail) or ""
+        if event == "start" and node.tag in _HIDDEN:
             walk.skip_subtree()
-        else:
-            kept.append((node.text if event == "start" else node.tail) or "")
+        elif event == "end" or node.tag != "a" or text.strip() not in _ANCHORS:
+            kept.append(text)
     yield from ended()
 
 

@@ -107,15 +107,15 @@ def _tab_separated(path: Path) -> Iterator[Row]:
 
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:
-    """Rows whose columns the first one names, in any case; cells may be quoted, and hold line ends."""
+    """Rows whose columns the first one names, in any case; cells may be quoted."""
     csv.field_size_limit(MAX_LINE_BYTES)  # of the process; there is no other way
     number, names = 0, list[str]()
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
+        opened = gzip.open if path.suffix.lower() == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_bounded(path, file, delimiter), delimiter=delimiter, strict=True)
-            for cells in reader:
-                number, line = reader.line_num, Line(path, reader.line_num, "")
+            lines = _bounded(path, file, delimiter)
+            for number, cells in _quoted(lines) if delimiter == "," else _tabbed(lines):
+                line = Line(path, number, "")
                 if not any(cells):
                     continue
                 if not names:
@@ -134,6 +134,23 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
         raise DatasetError(f"{path}, after line {number}: {exc}; {wanted}") from exc
     except (OSError, EOFError, zlib.error) as exc:
         raise DatasetError(f"{path} cannot be read after line {number} ({exc}); wanted a readable file") from exc
+
+
+def _quoted(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number of the last line of a row, and its cells, which may hold line ends in quotes."""
+    reader = csv.reader(lines, strict=True)
+    for cells in reader:
+        yield reader.line_num, cells
+
+
+def _tabbed(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number of a line, and its cells; where quotes are not around them, they are as they stand."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            cells = next(csv.reader([line], delimiter="\t", strict=True), [])
+        except csv.Error:
+            cells = line.rstrip("\r\n").split("\t")
+        yield number, cells
 
 
 def _name(cell: str) -> str:

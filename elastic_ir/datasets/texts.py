@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,12 @@ from elastic_ir.version import __version__
 MAX_FILE_BYTES = 32 * 2**20
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset=[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+
+_READ_AS = {
+    "iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252", "utf-16": "cp1252",
+    "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949",
+}  # fmt: skip
+"""Declared character set -> what browsers take it for."""
 
 _log = getLogger(__name__)
 
@@ -77,13 +84,20 @@ class TextFolder(Dataset):
 
     def _files(self) -> Iterator[tuple[Path, str]]:
         """Path, and its name in ids, of every text, by name."""
-        for folder, folders, names in os.walk(self._path):
+        for folder, folders, names in os.walk(self._path, onerror=self._unreadable):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-                if path.suffix.lower() not in KINDS or path.is_symlink() or not path.is_file():
+                if path.suffix.lower() not in KINDS:
+                    continue
+                try:
+                    status = path.lstat()
+                except OSError as exc:
+                    self._tell(f"{path} is left out: {exc.strerror}")
+                    continue
+                if not stat.S_ISREG(status.st_mode):
                     continue
                 name = quote(os.fsencode(path.relative_to(self._path).as_posix()))
-                if path.stat().st_size > MAX_FILE_BYTES or len(name) > MAX_ID_CHARS - 10:
+                if status.st_size > MAX_FILE_BYTES or len(name) > MAX_ID_CHARS - 10:
                     self._tell(f"{path} is left out: it has over {MAX_FILE_BYTES:,} bytes, or too long a name")
                     continue
                 yield path, name
@@ -97,14 +111,18 @@ class TextFolder(Dataset):
         text = None
         declared = _CHARSET.search(raw[:4096])
         wide = raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        for coding in ["utf-16"] if wide else ["utf-8-sig", *([declared[1].decode()] if declared else [])]:
-            with suppress(UnicodeDecodeError, LookupError):
+        named = declared[1].decode().lower() if declared else "utf-8"
+        for coding in ["utf-16"] if wide else ["utf-8-sig", _READ_AS.get(named, named)]:
+            with suppress(UnicodeError, LookupError):
                 text = raw.decode(coding)
                 break
         if text is None:
             self._tell(f"{path} is not UTF-8; it is read as Windows-1252")
             text = raw.decode("cp1252", "replace")
         return re.sub(r"\r\n?", "\n", text).replace("\x00", " ")
+
+    def _unreadable(self, error: OSError) -> None:
+        self._tell(f"{error.filename} is left out: {error.strerror}")
 
     def _tell(self, warning: str) -> None:
         """Once, however often the folder is read."""

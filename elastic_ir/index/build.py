@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -54,7 +54,7 @@ def build_index(
     total: int | None = None,
     progress: bool | None = None,
     seed: int = 0,
-    earlier: Path | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Generation:
     """Build the next generation of the index at ``path`` and make it the current one.
 
@@ -79,7 +79,8 @@ def build_index(
         total: how many documents there will be; None asks ``len(documents)`` where there is one.
         progress: show a bar on stderr; None on a terminal only.
         seed: of FAISS training.
-        earlier: another index to take vectors from, in the same way, where there is no current generation.
+        earlier: other indexes, of which the first that can gives its vectors in the same way, where there is no
+            current generation.
 
     Returns:
         The new generation, open.
@@ -105,7 +106,7 @@ def build_index(
             chunks = None if encoder is None else VectorChunks(path / ENCODING, encoder, chunk_size)
             with closing(track(documents, "indexing", total, None if progress is None else not progress)) as counted:
                 chunked = _chunked(_checked(counted), chunk_size)
-                count = _write_stores(folder, chunked, chunks, tokenize, path, *([] if earlier is None else [earlier]))
+                count = _write_stores(folder, chunked, chunks, tokenize, [path, *earlier])
             if chunks is not None:
                 write_faiss(folder / FAISS, factory, chunks, seed)
             if lucene:
@@ -140,11 +141,11 @@ def _write_stores(
     documents: Iterable[list[Document]],
     chunks: VectorChunks | None,
     tokenize: Tokenize | None,
-    *earlier: Path,
+    earlier: Sequence[Path],
 ) -> int:
     """Write documents, ids, token ids and encoded chunks as the documents come by; returns how many there were.
 
-    Vectors may be those of an ``earlier`` index.
+    Vectors may be those of one of the ``earlier`` indexes.
     """
     count, any_contents = 0, False
     with ExitStack() as stack:

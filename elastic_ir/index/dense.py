@@ -57,14 +57,8 @@ class DenseIndex:
             f"re-encode the collection with {card.model} or query with {own.model}"
         )
 
-    @property
-    def keeps_vectors(self) -> bool:
-        """Whether the vectors are in it as they were encoded: not coded, rotated or left out."""
-        faiss = load_faiss()
-        return isinstance(faiss.downcast_index(self._index), faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat)
-
     def vector(self, row: int) -> NDArray[np.float32]:
-        """``[D]`` of the document in ``row``, where the index ``keeps_vectors``."""
+        """``[D]`` of the document in ``row``, where the factory ``keeps_vectors``."""
         index = load_faiss().downcast_index(self._index)
         if hasattr(index, "direct_map") and index.direct_map.no():
             index.make_direct_map()

@@ -154,6 +154,15 @@ def bytes_of(factory: str, dimension: int, count: int) -> int:
     return _bytes_each(index) * count
 
 
+def keeps_vectors(factory: str, dimension: int) -> bool:
+    """Whether vectors are in such an index as they were encoded: not coded, rotated or left out."""
+    faiss = load_faiss()
+    made = make_index(factory, dimension)
+    index = faiss.downcast_index(made)
+    whole = isinstance(index, faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat)
+    return whole and not isinstance(index, faiss.IndexIVFFlatDedup)
+
+
 def write_faiss(path: Path, factory: str, chunks: VectorChunks, seed: int) -> None:
     """Train a FAISS index, fill it with ``chunks`` and write it: the same chunks and seed give the same bytes.
 

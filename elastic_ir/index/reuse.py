@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_ir.errors import ElasticIRError
+from elastic_ir.errors import ElasticIRError, IndexCorruptError
 from elastic_ir.index.dense import DenseIndex
 from elastic_ir.index.encoding import DocumentEncoder
-from elastic_ir.index.generation import Generation, open_index
+from elastic_ir.index.factory import keeps_vectors
+from elastic_ir.index.generation import Generation, open_current
+from elastic_ir.index.manifest import damage
 from elastic_ir.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,9 @@ class EarlierVectors:
             if self._hashes[place] != wanted:
                 break
             row = int(self._rows[place])
-            if self._generation.documents.text(self._doc_ids[row]) == contents:
-                return self._index.vector(row)
+            with suppress(ElasticIRError):  # damaged meanwhile
+                if self._generation.documents.text(self._doc_ids[row]) == contents:
+                    return self._index.vector(row)
         return None
 
     def close(self) -> None:
@@ -45,22 +49,35 @@ class EarlierVectors:
 
 
 def earlier_vectors(paths: Iterable[Path], encoder: DocumentEncoder) -> EarlierVectors | None:
-    """Of the first index in ``paths`` that keeps whole vectors by the same encoder in the same number format."""
-    for path in paths:
+    """Of the first index in ``paths`` that keeps whole vectors by the same encoder in the same number format.
+
+    An encoder without a fingerprint is never the same.
+    """
+    for path in paths if encoder.card.fingerprint else ():
         try:
-            generation = open_index(path)
-        except ElasticIRError as exc:
+            found = _vectors_in(path, encoder)
+        except (ElasticIRError, OSError) as exc:
             logger.debug("no vectors are taken over from %s: %s", path, exc)
             continue
-        manifest = generation.manifest
-        same = manifest.encoder, manifest.number_format, manifest.elastic_ir
-        try:
-            index = generation.dense if same == (encoder.card, encoder.number_format, __version__) else None
-            if index is not None and index.keeps_vectors:
+        if found is not None:
+            return found
+    return None
+
+
+def _vectors_in(path: Path, encoder: DocumentEncoder) -> EarlierVectors | None:
+    generation = open_current(path)
+    try:
+        manifest, card = generation.manifest, encoder.card
+        made = manifest.encoder, manifest.number_format, manifest.elastic_ir
+        if made == (card, encoder.number_format, __version__) and keeps_vectors(manifest.factory or "", card.dimension):
+            if damaged := next(damage(generation.path, manifest, hashes=True), None):
+                raise IndexCorruptError(damaged)
+            if (index := generation.dense) is not None:
                 return EarlierVectors(generation, index)
-        except ElasticIRError as exc:
-            logger.debug("no vectors are taken over from %s: %s", path, exc)
+    except BaseException:
         generation.close()
+        raise
+    generation.close()
     return None
 
 

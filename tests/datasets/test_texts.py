@@ -72,9 +72,9 @@ A.
 """
 HTML = """\
 <!doctype html><html><head><title>The front</title><style>p {color: red}</style></head>
-<body><nav>Home</nav><h1>The<br>guide ¶</h1><h2><a><svg><path/></svg></a>Set <em>u</em>p&nbsp;#</h2>
-<p>Nothing &amp; all<br>to <b>d</b>o.</p><script>var x = "<p>no</p>";</script><![odd]>
-<ul><li>an item<li>another</ul></body>
+<body><nav>Home</nav><h1>The<br>guide<a href="#x">¶</a></h1><h2><a><svg><path/></svg></a>Set <em>u</em>p in C #</h2>
+<p>Nothing &amp; all<br>to <b>d</b>o.</p><script>var x = "<p>no</p>";</script><![odd]></body></html>
+<ul><li>an item<li>another</ul>
 """
 
 
@@ -93,6 +93,10 @@ def test_markdown_is_cut_at_headings(tmp_path: Path) -> None:
         Document("guide.md#5", "", "The guide: Set up C#: How do I remove it?"),
         Document("guide.md#6", "- an item\n- another\n```make```", "The guide: Last words"),
     ]
+    folded = documents(tmp_path, guide_md="---\n# of old\ntitle: >-\n  The: \n  front\ntags:\n- a\n\n---\nWords.")
+    assert folded == [Document("guide.md#1", "Words.", "The: front")]
+    noted = documents(tmp_path, guide_md="---\nnote: some words\n\nand others\n\n---\nMore.")
+    assert "and others" in noted[-1].text
     ruled = documents(tmp_path, guide_md="---\nSome words.\n\n---\nMore.")
     assert ruled == [Document("guide.md#1", "Some words.\nMore.", "guide")]
     crossed = documents(tmp_path, guide_md=MARKDOWN.replace("\n", "\r\n"))
@@ -105,7 +109,7 @@ def test_restructured_text_and_pages_likewise(tmp_path: Path) -> None:
         Document("a.rst#1", "First paragraph.", "The guide"),
         Document("a.rst#2", "Nothing to do.", "The guide: Set up"),
         Document("a.rst#3", "A.", "The guide: Set up: Q"),
-        Document("b.html#1", "Nothing & all\nto do.\nan item\nanother", "The guide: Set up"),
+        Document("b.html#1", "Nothing & all\nto do.\nan item\nanother", "The guide: Set up in C #"),
     ]
 
 
@@ -122,7 +126,8 @@ def test_long_paragraphs_are_cut_at_sentences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["# a" + " " * 50_000 + "b", "# a" + "#" * 50_000 + "b", "word " * 200_000, '<a b="c" ' * 20_000, "<!--" * 20_000,
-     "<div>" * 20_000, "[a](" * 20_000, "> " * 20_000, "=\n" * 5_000, "---\n" * 5_000],
+     "<div>" * 20_000, "<a" + " a b=c" * 50_000 + ">", "---\n" + " \n" * 20_000, "---\na: b\n- c\n" * 5_000,
+     "[a](" * 20_000, "> " * 20_000, "=\n" * 5_000, "---\n" * 5_000],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["d.txt", "d.md", "d.rst", "d.html"])
 @pytest.mark.timeout(20)
@@ -130,6 +135,13 @@ def test_no_text_takes_long(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with suppress(DatasetError):
         list(load(str(tmp_path)).documents())
+
+
+def test_of_tags_too_deep_the_words_stay(tmp_path: Path) -> None:
+    (found,) = documents(
+        tmp_path, deep_html="<p>first</p>" + "<div>" * 3_000 + "deep &amp; far" + "</div>" * 3_000 + "last"
+    )
+    assert found.text.split() == ["first", "deep", "&", "far", "last"]
 
 
 def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,6 +153,7 @@ def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (tmp_path / "docs" / "link.txt").symlink_to(tmp_path / "outside.txt")
     (tmp_path / "docs" / "z.txt").write_bytes(b"caf\xe9 \x00 au lait")
     (tmp_path / "docs" / "greek.html").write_bytes('<meta charset="iso-8859-7">\u03b1'.encode("iso-8859-7"))
+    (tmp_path / "docs" / "wrong.html").write_bytes(b"<meta charset='undefined'><p>caf\xe9")
     for odd in (b"caf\xe8.txt", b"caf\xe9.txt"):
         (tmp_path / "docs" / os.fsdecode(odd)).write_text("odd")
     (tmp_path / "docs" / "wide.txt").write_bytes("breit".encode("utf-16"))
@@ -151,14 +164,15 @@ def test_what_is_read_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixtu
             "wide.txt#1": "breit",
             "z.txt#1": "caf\xe9   au lait",
             "greek.html#1": "\u03b1",
+            "wrong.html#1": "caf\xe9",
             "caf%E8.txt#1": "odd",
             "caf%E9.txt#1": "odd",
             "b/set%20up.TXT#1": "some words",
         }
-        assert dataset.count == 7
-    assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
-        "not UTF-8; it is read as Windows-1252"
-    ]
+        assert dataset.count == 8
+    told = {record.getMessage().partition(" is ")[2] for record in caplog.records}
+    assert told == {"not UTF-8; it is read as Windows-1252"}
+    assert len(caplog.records) == 2
     before = dataset.fingerprint()
     (tmp_path / "docs" / "a.md").write_text("other words")
     assert load(dataset.name).fingerprint() != before

@@ -46,6 +46,9 @@ def test_vectors_that_would_be_others_are_not_taken_over(tmp_path: Path) -> None
     assert encoded(documents, path, half) == 300
     assert encoded(documents, tmp_path / "coded", factory="SQ8") == 300
     assert encoded(documents, tmp_path / "coded", factory="SQ8") == 300
+    for _ in range(2):
+        assert encoded(documents, tmp_path / "dedup", factory="IVF4,FlatDedup") == 300
+        assert encoded(documents, tmp_path / "unknown", HashEncoder(fingerprint="")) == 300
     vectors = path / "gen-000003" / "faiss.index"
     vectors.write_bytes(vectors.read_bytes()[:-4])
     assert encoded(documents, path, half) == 600, "the file was damaged"
@@ -53,8 +56,10 @@ def test_vectors_that_would_be_others_are_not_taken_over(tmp_path: Path) -> None
 
 def test_another_index_may_give_its_vectors(tmp_path: Path) -> None:
     encoded(collection(40), tmp_path / "before")
-    assert encoded(collection(50), tmp_path / "now", earlier=tmp_path / "before") == 9, "one is empty, as others are"
-    assert encoded(collection(50), tmp_path / "other", earlier=tmp_path / "nothing") == 50
+    assert encoded(collection(50), tmp_path / "now", earlier=[tmp_path / "nothing", tmp_path / "before"]) == 9, (
+        "one is empty, as others are"
+    )
+    assert encoded(collection(50), tmp_path / "other", earlier=[tmp_path / "nothing"]) == 50
     with open_index(tmp_path / "now") as found:
         assert found.dense is not None
         (hits,) = found.dense.search(HashEncoder().encode([collection(50)[45].contents]), 1)
