@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from elastic_ir.datasets.base import Dataset, digest_of, key_of
+from elastic_ir.datasets.blocks import KINDS
 from elastic_ir.datasets.lines import MAX_ID_CHARS, SMALL_BYTES
-from elastic_ir.datasets.passages import KINDS, passages
+from elastic_ir.datasets.passages import passages
 from elastic_ir.errors import DatasetError
 from elastic_ir.records import Document
 from elastic_ir.version import __version__
