@@ -9,7 +9,7 @@ from elastic_ir.records import Hit, Ranking, in_run_order
 
 RRF_K = 60
 
-FusionMethod: TypeAlias = Callable[[Sequence[Ranking], Sequence[float]], Ranking]
+Fuse: TypeAlias = Callable[[Sequence[Ranking], Sequence[float]], Ranking]
 """Rankings of one query, at least one, and a weight of at least 0 for each -> the fused ranking."""
 
 
@@ -31,7 +31,7 @@ def weighted_fusion(rankings: Sequence[Ranking], weights: Sequence[float]) -> Ra
     return _fused(rankings, weights, _min_max)
 
 
-FUSIONS: dict[str, FusionMethod] = {
+FUSIONS: dict[str, Fuse] = {
     "rrf": reciprocal_rank_fusion,
     "weighted": weighted_fusion,
 }

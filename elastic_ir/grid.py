@@ -37,7 +37,7 @@ def runs_of_grid(
     queries: Sequence[Query],
     progress: bool | None,
     affordable: Callable[[Level], bool] = lambda level: True,
-    journal: Journal | None = None,
+    journal: SweepJournal | None = None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every level of the grid with its run of ``HITS`` hits, the reference first.
 
@@ -76,7 +76,7 @@ def _reranked(
     retrieved: Mapping[Level, Lists],
     affordable: Callable[[Level], bool],
     progress: bool | None,
-    journal: Journal | None,
+    journal: SweepJournal | None,
 ) -> Iterator[tuple[Level, dict[str, dict[str, float]]]]:
     """Every retriever's list reranked by every plan of the grid; but for the first one's, where ``affordable``."""
     settings = pipeline.config.reranker
@@ -123,7 +123,7 @@ def _reranked(
     yield from runs.items()
 
 
-class Journal:
+class SweepJournal:
     """The best documents of every level of the queries scored so far, on disk.
 
     Args:

@@ -17,9 +17,10 @@ import torch
 from elastic_ir.answer import Hits
 from elastic_ir.errors import InputError, RunFileError
 from elastic_ir.evaluate import write_metadata
-from elastic_ir.evaluate.journal import Journal
+from elastic_ir.evaluate.journal import RunJournal
 from elastic_ir.evaluate.trec import checked_word, run_form
 from elastic_ir.level import Level
+from elastic_ir.machine import machine
 from elastic_ir.pipeline import MAX_K, Pipeline
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query, Ranking
@@ -132,7 +133,7 @@ def write(
     seen: set[str] = set()
     plan = {"level": str(wanted), "levels": [str(level) for level in levels]} if levels else {"level": str(wanted)}
     pipeline.warm_up(wanted, *levels)
-    with Journal(output, _digest(about | plan)) as journal:
+    with RunJournal(output, _digest(about | plan)) as journal:
         for chunk in _batches(_counted(queries, progress), size):
             spent = levels[len(seen) : len(seen) + len(chunk)] or [wanted] * len(chunk)
             _check_new(chunk, seen, output)
@@ -249,9 +250,5 @@ def _surroundings() -> dict[str, Any]:
     for name in ("torch", "faiss-cpu", "pyserini", "ranx", "transformers", "numpy"):
         with suppress(PackageNotFoundError):  # e.g. faiss-gpu in place of faiss-cpu
             versions[name] = version(name)
-    machine = {
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-    }
-    return {"machine": machine, "versions": versions}
+    about = machine() | {"system": platform.platform(), "python": platform.python_version()}
+    return {"machine": about, "versions": versions}

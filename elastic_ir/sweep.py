@@ -17,7 +17,7 @@ from elastic_ir.datasets import Dataset
 from elastic_ir.errors import ConfigError, DatasetError
 from elastic_ir.evaluate import Evaluation, Section, evaluate
 from elastic_ir.evaluate.operating import Point, front
-from elastic_ir.grid import CANDIDATES, Journal, depends_on, runs_of_grid
+from elastic_ir.grid import CANDIDATES, SweepJournal, depends_on, runs_of_grid
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Pipeline
@@ -109,7 +109,7 @@ def sweep(
     single = _single(timed_on, [reference], asked)
     most_flops = slo_ms * timed_on.flops(reference) / single[reference]  # smaller sub-networks make less of a second
     with _all_cores():
-        kept = None if journal is None else Journal(journal, depends_on(pipeline, timed_on, slo_ms))
+        kept = None if journal is None else SweepJournal(journal, depends_on(pipeline, timed_on, slo_ms))
         runs = dict(runs_of_grid(pipeline, drawn, progress, lambda level: timed_on.flops(level) <= most_flops, kept))
     judgements = {query.query_id: qrels[query.query_id] for query in drawn}
     named = {str(level): run for level, run in runs.items()}

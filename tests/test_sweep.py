@@ -13,7 +13,7 @@ from elastic_ir import grid as grid_module
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.errors import BackendError, ConfigError, DatasetError
-from elastic_ir.grid import Journal, runs_of_grid
+from elastic_ir.grid import SweepJournal, runs_of_grid
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import measure
@@ -95,14 +95,14 @@ def test_a_killed_sweep_goes_on(pipeline: Pipeline, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(grid_module, "_scores", counted)
     with pytest.raises(KeyboardInterrupt):
-        dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1})))
+        dict(runs_of_grid(pipeline, queries, False, journal=SweepJournal(path, {"models": 1})))
     with path.open("a") as file:
         file.write('{"text": "a red')
-    assert dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert dict(runs_of_grid(pipeline, queries, False, journal=SweepJournal(path, {"models": 1}))) == whole
     assert scored == ["0", "1", "1", "2"]
-    assert dict(runs_of_grid(pipeline, queries, False, journal=Journal(path, {"models": 1}))) == whole
+    assert dict(runs_of_grid(pipeline, queries, False, journal=SweepJournal(path, {"models": 1}))) == whole
     assert len(scored) == 4
-    assert not Journal(path, {"models": 2}).best(queries[0])
+    assert not SweepJournal(path, {"models": 2}).best(queries[0])
 
 
 def test_levels_that_are_slow_or_dominated_are_left_out() -> None:

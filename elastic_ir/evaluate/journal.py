@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 
 
-class Journal:
+class RunJournal:
     """The batches of one run, beside its target: ``<run>.part`` grows, ``<run>.part.jsonl`` says what is in it.
 
     A batch counts once its note is on disk, which is after its lines are; whatever stands behind the last

@@ -19,7 +19,7 @@ _SORTED_TOGETHER = 16
 """Batches cut from one window sorted by length: little is padded."""
 
 
-class CandidateList(NamedTuple):
+class TrainingList(NamedTuple):
     """A query and texts to be scored against it."""
 
     query: str
@@ -163,7 +163,7 @@ class Lists:
         self._lists = [item for source in recipe.lists for item in _read_lists(source)]
         self._shuffled: tuple[int, list[int]] = -1, []
 
-    def batch(self, step: int) -> list[CandidateList]:
+    def batch(self, step: int) -> list[TrainingList]:
         """The ``recipe.batch`` candidate lists of ``step``."""
         size, count = self.recipe.batch, len(self._lists)
         wanted = range(step * size, (step + 1) * size)
@@ -185,13 +185,13 @@ def _read_texts(source: TextSource) -> list[str]:
     return texts
 
 
-def _read_lists(source: ListSource) -> Iterator[CandidateList]:
+def _read_lists(source: ListSource) -> Iterator[TrainingList]:
     for line in _lines(source.path, source.limit):
         row = line.record()
         query, candidates = line.field(row, "query"), row.get("candidates")
         if not isinstance(candidates, list) or len(candidates) < 2 or not all(isinstance(c, str) for c in candidates):
             line.fail("wanted `candidates`, a list of at least two texts")
-        yield CandidateList(query, tuple(candidates))
+        yield TrainingList(query, tuple(candidates))
 
 
 def read_examples(sources: Sequence[ExampleSource], labels: Sequence[str]) -> list[Example]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate.journal import Journal
+from elastic_ir.evaluate.journal import RunJournal
 
 BATCHES = [("a", "q1 Q0 d 1 1 t\n"), ("b", ""), ("c", "q3 Q0 é 1 1 t\n"), ("d", "q4 Q0 d 1 1 t\n")]
 WHOLE = "".join(lines for _, lines in BATCHES).encode()
 
 
-def advance(journal: Journal, batches: Sequence[tuple[str, str]]) -> int:
+def advance(journal: RunJournal, batches: Sequence[tuple[str, str]]) -> int:
     """Go through ``batches``; how many were on disk already."""
     ready = 0
     for queries, lines in batches:
@@ -31,7 +31,7 @@ def advance(journal: Journal, batches: Sequence[tuple[str, str]]) -> int:
 def stopped(tmp_path: Path) -> Path:
     """A target whose journal has three batches of four."""
     target = tmp_path / "stopped" / "x.trec"
-    with Journal(target, "key") as journal:
+    with RunJournal(target, "key") as journal:
         advance(journal, BATCHES[:3])
     return target
 
@@ -52,7 +52,7 @@ def test_cut_at_any_byte_it_ends_in_the_same_bytes(stopped: Path, tmp_path: Path
         paths = copied(stopped, tmp_path / "copy")
         with paths[place].open("r+b") as file:
             file.truncate(end)
-        with Journal(paths[0], "key") as journal:
+        with RunJournal(paths[0], "key") as journal:
             counts.append(advance(journal, BATCHES))
             assert [note["said"] for note in journal.notes()] == ["a", "b", "c", "d"]
             journal.finish()
@@ -71,14 +71,14 @@ def test_damaged_bytes_are_not_taken_over(stopped: Path, tmp_path: Path, which: 
         content = bytearray(paths[place].read_bytes())
         content[offset] ^= 4
         paths[place].write_bytes(content + b"torn")
-        with Journal(paths[0], "key") as journal:
+        with RunJournal(paths[0], "key") as journal:
             assert advance(journal, BATCHES) < 3
             journal.finish()
         assert paths[0].read_bytes() == WHOLE
 
 
 def test_it_goes_on_behind_the_last_batch(stopped: Path) -> None:
-    with Journal(stopped, "key") as journal:
+    with RunJournal(stopped, "key") as journal:
         assert advance(journal, BATCHES) == 3
         assert not stopped.exists()
         journal.finish()
@@ -88,14 +88,14 @@ def test_it_goes_on_behind_the_last_batch(stopped: Path) -> None:
 @pytest.mark.parametrize("key", ["key", "another"])
 def test_other_queries_or_another_command_are_done_anew(stopped: Path, key: str) -> None:
     changed = [BATCHES[0], ("x", "new\n"), BATCHES[2]]
-    with Journal(stopped, key) as journal:
+    with RunJournal(stopped, key) as journal:
         assert advance(journal, changed) == (1 if key == "key" else 0)
         journal.finish()
     assert stopped.read_bytes() == "".join(lines for _, lines in changed).encode()
 
 
 def test_fewer_queries_than_are_on_disk_leave_the_rest_out(stopped: Path) -> None:
-    with Journal(stopped, "key") as journal:
+    with RunJournal(stopped, "key") as journal:
         assert advance(journal, BATCHES[:1]) == 1
         assert [note["said"] for note in journal.notes()] == ["a"]
         journal.finish()
@@ -104,10 +104,10 @@ def test_fewer_queries_than_are_on_disk_leave_the_rest_out(stopped: Path) -> Non
 
 def test_a_gzipped_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / "one.trec.gz", tmp_path / "two.trec.gz"]
-    with Journal(paths[0], "key") as journal:
+    with RunJournal(paths[0], "key") as journal:
         advance(journal, BATCHES[:2])
     for path in paths:
-        with Journal(path, "key") as journal:
+        with RunJournal(path, "key") as journal:
             advance(journal, BATCHES)
             journal.finish()
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -117,16 +117,16 @@ def test_a_gzipped_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
 def test_an_old_file_stays_until_the_end_and_nothing_is_left_of_a_start_that_failed(tmp_path: Path) -> None:
     target = tmp_path / "x.trec"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), Journal(target, "key"):
+    with pytest.raises(KeyboardInterrupt), RunJournal(target, "key"):
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["x.trec"]
     assert target.read_text() == "old"
 
 
 def test_one_process_at_a_time(stopped: Path) -> None:
-    with Journal(stopped, "key"), pytest.raises(RunFileError, match="another process"):
-        Journal(stopped, "key")
-    with Journal(stopped, "key") as journal:
+    with RunJournal(stopped, "key"), pytest.raises(RunFileError, match="another process"):
+        RunJournal(stopped, "key")
+    with RunJournal(stopped, "key") as journal:
         assert advance(journal, BATCHES) == 3
 
 
@@ -135,5 +135,5 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunFileError):
-        Journal(tmp_path / name, "key")
+        RunJournal(tmp_path / name, "key")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
