@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from elastic_ir.errors import ModelError
+
+Item = TypeVar("Item")
 
 BATCH_TOKENS = 1536
 """Padded tokens that run together: few enough to stay in a processor's cache, enough to keep it busy."""
@@ -125,6 +127,21 @@ def by_token_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         group.append(row)
     if group:
         yield group
+
+
+def packed(items: Iterable[Item], size: Callable[[Item], int], most: float) -> Iterator[list[Item]]:
+    """``items`` in their order, in lists of at least one whose sizes add up to ``most`` at most."""
+    found: list[Item] = []
+    used = 0
+    for item in items:
+        its = size(item)
+        if found and used + its > most:
+            yield found
+            found, used = [], 0
+        found.append(item)
+        used += its
+    if found:
+        yield found
 
 
 def _cut(text: str, limit: int) -> str:

@@ -20,11 +20,11 @@ from elastic_ir.elastic.checkpoint import fill
 from elastic_ir.elastic.model import Own, padding_bias
 from elastic_ir.elastic.precision import Precision, autocast
 from elastic_ir.elastic.pretrained import Pretrained, settings_of
-from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget
+from elastic_ir.elastic.tokens import BATCH_TOKENS, by_token_budget, packed
 from elastic_ir.errors import InputError, ModelError, SubnetError
 from elastic_ir.rerank.plan import Plan, Step, candidate_layers, check_budget, plan
 from elastic_ir.rerank.scored import Scored
-from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Pass, Work, chunks, groups
+from elastic_ir.rerank.work import Candidate, CandidateList, Pair, Pass, Work, groups
 from elastic_ir.subnet import Subnet
 
 
@@ -48,6 +48,8 @@ class RankerSettings(BaseModel):
 
 
 POLL_S = 0.01
+TEXTS_CHARACTERS = 50_000
+"""Of documents to score, before ``stop`` is asked again: they are made tokens in about 50 ms."""
 STATES_TOKENS = 100_000
 """Tokens of candidates whose states may be kept at a time, of several lists together: 150 MB at a width of 384."""
 
@@ -124,7 +126,7 @@ class ElasticRanker(Pretrained):
             budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
             document_tokens: read of each document, at most all that the settings allow; None means these.
             precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
-            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
+            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks, and while texts are read.
             stop: True ends the work: the order is the best so far, documents not scored last as they came.
 
         Returns:
@@ -145,7 +147,9 @@ class ElasticRanker(Pretrained):
         if budget is not None:
             steps = self.plan(budget, len(documents), subnet)
         most = self.settings.max_length * self.settings.max_passages
-        candidates = self.tokens.ids(documents, min(document_tokens or most, most))
+        candidates: list[list[int]] = []
+        for texts in packed(documents, len, TEXTS_CHARACTERS):
+            candidates += [[]] * len(texts) if stop() else self.tokens.ids(texts, min(document_tokens or most, most))
         scored = self.score_candidates(
             query, candidates, steps, precision=precision, batch_tokens=batch_tokens, stop=stop
         )
@@ -244,19 +248,22 @@ class ElasticRanker(Pretrained):
         """Take ``works`` through their plans; False where ``stop`` ended it."""
         for number in range(max((len(work.asked.steps) for work in works), default=0)):
             for shared, candidates in self._passes(works, number).items():
-                for chunk in chunks(candidates, batch_tokens):
+                windows = (p for work, row in candidates for p in work.carried.pop(row, None) or self._pairs(work, row))
+                scored: list[tuple[Pair, np.float32]] = []
+                for pairs in packed(windows, lambda pair: len(pair.ids), batch_tokens):
                     if not _take(turn, stop):
                         return False
                     try:
-                        pairs = [
-                            p for work, row in chunk for p in work.carried.pop(row, None) or self._pairs(work, row)
-                        ]
                         scores = self._advance(pairs, shared.subnet, precision, batch_tokens, keep=shared.keep)
                     finally:
                         if turn is not None:
                             turn.release()
                     for pair, score in zip(pairs, scores, strict=True):
-                        pair.work.note(pair, score, number + 1)
+                        scored.append((pair, score))
+                        if pair.last:  # a candidate counts when all its windows are scored
+                            for its, found in scored:
+                                its.work.note(its, found, number + 1)
+                            scored.clear()
             for work in works:
                 work.narrow(number + 1)
         return True
@@ -283,7 +290,10 @@ class ElasticRanker(Pretrained):
         room = self.max_length - len(query) - 3
         starts = range(0, max(1, len(document)), room)
         windows = [document[start : start + room] for start in starts][: self.settings.max_passages]
-        return [Pair(work, row, self.tokens.pair(query, window), len(query) + 2) for window in windows]
+        return [
+            Pair(work, row, self.tokens.pair(query, window), len(query) + 2, last=window is windows[-1])
+            for window in windows
+        ]
 
     def _advance(
         self, pairs: list[Pair], subnet: Subnet, precision: Precision, batch_tokens: int, *, keep: bool
@@ -312,9 +322,12 @@ class ElasticRanker(Pretrained):
 
 
 def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
-    """Wait for the turn; False when ``stop`` ends the waiting."""
-    if turn is None:
-        return not stop()
+    """Wait for the turn; False when ``stop`` ends the waiting. It is asked without the turn where nobody else has it:
+    it may search itself."""
+    if stop():
+        return False
+    if turn is None or turn.acquire(blocking=False):
+        return True
     while not turn.acquire(timeout=POLL_S):
         if stop():
             return False

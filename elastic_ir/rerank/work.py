@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from elastic_ir.elastic.tokens import packed
 from elastic_ir.rerank.plan import Plan
 from elastic_ir.rerank.scored import Scored
 from elastic_ir.subnet import Subnet
-
-Item = TypeVar("Item")
 
 
 class CandidateList(NamedTuple):
@@ -30,12 +29,12 @@ class CandidateList(NamedTuple):
 
 
 class Pair:
-    """One window of one candidate with the query, and the state it carries after ``done`` layers."""
+    """One window of one candidate with the query, and the state it carries after ``done`` layers; ``last`` is its last."""
 
-    __slots__ = ("done", "first_length", "ids", "row", "state", "work")
+    __slots__ = ("done", "first_length", "ids", "last", "row", "state", "work")
 
-    def __init__(self, work: Work, row: int, ids: list[int], first_length: int) -> None:
-        self.work, self.row, self.ids, self.first_length = work, row, ids, first_length
+    def __init__(self, work: Work, row: int, ids: list[int], first_length: int, *, last: bool) -> None:
+        self.work, self.row, self.ids, self.first_length, self.last = work, row, ids, first_length, last
         self.done = 0
         self.state: Tensor | None = None
 
@@ -91,27 +90,7 @@ class Pass(NamedTuple):
 
 def groups(works: Sequence[Work], most: int | None) -> Iterator[list[Work]]:
     """``works`` in their order, in groups whose first steps have about ``most`` tokens (None: all together)."""
-    return _packed(works, lambda work: sum(map(work.tokens, work.rows)), math.inf if most is None else most)
+    return packed(works, lambda work: sum(map(work.tokens, work.rows)), math.inf if most is None else most)
 
 
 Candidate = tuple[Work, int]
-
-
-def chunks(candidates: Sequence[Candidate], budget: int) -> Iterator[list[Candidate]]:
-    """``candidates`` in their order, in chunks of about ``budget`` tokens."""
-    return _packed(candidates, lambda candidate: candidate[0].tokens(candidate[1]), budget)
-
-
-def _packed(items: Sequence[Item], size: Callable[[Item], int], most: float) -> Iterator[list[Item]]:
-    """``items`` in their order, in lists of at least one whose sizes add up to ``most`` at most."""
-    packed: list[Item] = []
-    used = 0
-    for item in items:
-        its = size(item)
-        if packed and used + its > most:
-            yield packed
-            packed, used = [], 0
-        packed.append(item)
-        used += its
-    if packed:
-        yield packed

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.types import ASGIApp
 
-from elastic_ir.errors import ElasticIRError, ExpiredError
+from elastic_ir.elastic.tokens import packed
+from elastic_ir.errors import ElasticIRError, ExpiredError, OverloadedError
 from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
@@ -34,7 +35,7 @@ from elastic_ir.serve.queue import Task
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
-PART_TOKENS, PART_CHARACTERS = 512, 2_048
+PART_TOKENS, PART_CHARACTERS = 256, 1_024
 """Of the documents to score, or the texts to embed, before searches that wait are answered."""
 MOST_OVERHEAD = 0.05
 """Share of the SLO that HTTP counts for at most: a service that counted with more might refuse all, and so never learn
@@ -137,7 +138,7 @@ def create_app(
 
         def work(between: Callable[[], bool]) -> tuple[NDArray[np.float32], int]:
             found, used = [], 0
-            for part in _parts(texts):
+            for part in packed(texts, lambda text: len(text) + TEXT_CHARACTERS, PART_CHARACTERS):
                 between()
                 found.append(encode(part, subnet, precision=precision, truncate_dim=asked.dimensions))
                 used += sum(map(len, denser.tokenize(part, prompt=prompt)))
@@ -269,19 +270,6 @@ def _run(engine: Engine, work: Callable[[Callable[[], bool]], Answer], request: 
     return engine.run(work, seconds, client=_client(request), hung_up=request.scope.get(LEFT))
 
 
-def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """``texts`` in their order, in lists of about ``PART_CHARACTERS``, counting what is added to each."""
-    part, length = list[str](), 0
-    for text in texts:
-        more = len(text) + TEXT_CHARACTERS
-        if part and length + more > PART_CHARACTERS:
-            yield part
-            part, length = [], 0
-        part.append(text)
-        length += more
-    yield part
-
-
 def _base64(vector: NDArray[np.float32]) -> str:
     return b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
@@ -303,7 +291,11 @@ async def _answer(request: Request, task: Task[Answer], mailbox: Mailbox, metric
     metrics.in_flight.inc()
     try:
         found = await answered
-    except (asyncio.CancelledError, ExpiredError):
+    except asyncio.CancelledError:
+        if not task.abandoned:  # the server ends
+            task.abandon()
+            raise OverloadedError("the service is closing", 1) from None
+    except ExpiredError:
         if not task.abandoned:
             raise
     else:

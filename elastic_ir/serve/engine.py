@@ -27,7 +27,9 @@ T = TypeVar("T")
 Mode = Literal["enforce", "monitor"]
 Refusal = Literal["overload", "share"]
 """Why a task is not taken: too much waits, or too much of this client."""
-MOST_QUEUED = 10_000
+MOST_QUEUED, MOST_JOBS = 10_000, 1_000
+JOBS_SHARE = 0.2
+"""Of the time, while searches wait: what jobs have at least, and what searches count with as lost to them."""
 SLOW_MOMENT_S = 0.01
 """Seconds that an idle service may need beside the search itself, to read and to write."""
 CLIENTS_SHARE = 0.9
@@ -35,12 +37,20 @@ CLIENTS_SHARE = 0.9
 
 
 class State(NamedTuple):
-    """What the engine is doing now: queued tasks, whether it is at work, the last level, the correction."""
+    """What the engine is doing now: searches and jobs queued, whether it is at work, the last level, the correction."""
 
     queued: int
     busy: bool
     level: Level
     correction: float
+
+
+class Batch(NamedTuple):
+    """Questions that ``pipeline`` answers together at ``level``."""
+
+    pipeline: Pipeline
+    questions: Sequence[Question]
+    level: Level
 
 
 class Engine:
@@ -49,6 +59,9 @@ class Engine:
     Nothing is awaited to fill a batch: while one is worked on, the next gathers. What has expired or been abandoned is
     dropped before any work, and what is abandoned later before its next step; what even the cheapest level could not
     answer in time is refused on arrival.
+
+    Jobs stand in a queue of their own, and are done one by one in parts, between which searches are answered: all that
+    wait, but for a fifth of the time. A question that names its level and has more time than the SLO is such a job.
 
     Args:
         pipeline: what searches; the engine closes it.
@@ -71,18 +84,20 @@ class Engine:
         self._pipeline, self._observer, self._clock = pipeline, observer or Observer(), clock
         self._use(ladder)
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share + SLOW_MOMENT_S
-        self._queue = Queue(self._alone_s)
+        self._queue, self._jobs = Queue[Question](self._alone_s), Queue[Question | Job[Any]](lambda _: 0.0)
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
         self._busy = self._closing = False
-        self._at_work = pipeline
+        self._at_work: list[Pipeline] = []
+        self._job: Task[Any] | None = None
+        self._part_began, self._part_s, self._owed_s = 0.0, 0.0, 0.0
         self._thread = threading.Thread(target=self._work, name="elastic-ir-engine", daemon=True)
 
     @property
     def state(self) -> State:
         """What it is doing now."""
-        return State(len(self._queue), self._busy, self._previous, self._correction.value)
+        return State(len(self._queue) + len(self._jobs), self._busy, self._previous, self._correction.value)
 
     @property
     def least_s(self) -> float:
@@ -91,7 +106,8 @@ class Engine:
 
     def turns_away(self, client: str = "") -> Refusal | None:
         """Why a question of ``client`` that is due in the SLO would be refused now; None if it would not."""
-        return self._refusal(client, self._clock(), self._admission.share * self.ladder.slo_s)
+        now, slo_s = self._clock(), self.ladder.slo_s
+        return self._refusal(client, now, now + slo_s, self._admission.share * slo_s)
 
     def announce(self, client: str) -> Refusal | None:
         """As ``turns_away``, of a question that comes when it is read.
@@ -149,7 +165,7 @@ class Engine:
         None lets the engine choose.
 
         A question that asks for its level is answered on its own: in a batch its scores would depend, in their last
-        digits, on who else asks.
+        digits, on who else asks. With more ``seconds`` than the SLO it gives way to the others, as jobs do.
 
         Before each step of the work ``hung_up``, where there is one, is asked whether who wants the answer has left.
 
@@ -162,7 +178,22 @@ class Engine:
         """
         now = self._clock() - late
         question = Question(now, now + seconds, client, hung_up=hung_up, query=query, k=k, level=level, text=text)
-        self._enqueue(question)
+        with self._changed:
+            self._queue.arrived(client)
+            if seconds < self.least_s:
+                wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
+                raise InputError(f"a deadline of {1000 * seconds:.3g} ms cannot be kept; {wanted}")
+            if level is not None and seconds > self.ladder.slo_s:
+                self._add_job(question)
+                return question
+            now = self._clock()
+            room = self._admission.share * seconds - (now - question.arrived)
+            refusal = self._refusal(client, now, question.due, room)
+            if refusal is not None:
+                missing = self._wait(now, len(self._queue), self._queue.alone_s) - room
+                raise self._refused(refusal, len(self._queue), max(1, math.ceil(missing)))
+            self._queue.add(question)
+            self._changed.notify()
         return question
 
     def run(
@@ -179,142 +210,183 @@ class Engine:
         False, or raises once nobody wants the rest.
 
         Raises:
-            OverloadedError: as ``search``.
+            OverShareError, OverloadedError: if as many jobs wait already, of this client or of all.
         """
         now = self._clock()
         job = Job(now, now + seconds, client, hung_up=hung_up, work=work)
-        self._enqueue(job)
+        with self._changed:
+            self._add_job(job)
         return job
 
-    def _enqueue(self, task: Task[Any]) -> None:
-        with self._changed:
-            self._queue.arrived(task.client)
-            now, given = self._clock(), task.due - task.arrived
-            room = self._admission.share * given - (now - task.arrived)
-            if given < self.least_s:
-                wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
-                raise InputError(f"a deadline of {1000 * given:.3g} ms cannot be kept; {wanted}")
-            refusal = self._refusal(task.client, now, room)
-            if refusal is not None:
-                self._observer.dropped(refusal)
-            if refusal == "overload":
-                found = "the service is closing" if self._closing else f"{len(self._queue)} requests wait already"
-                missing = self._wait(now, len(self._queue)) - room
-                raise OverloadedError(f"{found}; come again later", max(1, math.ceil(missing)))
-            if refusal == "share":
-                raise OverShareError("this client's part of the queue is full; send less at once", 1)
-            self._queue.add(task)
-            self._changed.notify()
+    def _add_job(self, job: Question | Job[Any]) -> None:
+        refusal: Refusal | None = None
+        if self._closing or len(self._jobs) >= MOST_JOBS:
+            refusal = "overload"
+        elif self._jobs.if_all_had_as_many(job.client) > CLIENTS_SHARE * MOST_JOBS:
+            refusal = "share"
+        if refusal is not None:
+            raise self._refused(refusal, len(self._jobs), 1)
+        self._jobs.add(job)
+        self._changed.notify()
+
+    def _refused(self, refusal: Refusal, waiting: int, retry_after_s: int) -> OverloadedError:
+        self._observer.dropped(refusal)
+        if refusal == "share":
+            return OverShareError("this client's part of the queue is full; send less at once", 1)
+        found = "the service is closing" if self._closing else f"{waiting} requests wait already"
+        return OverloadedError(f"{found}; come again later", retry_after_s)
 
     def swap(self, pipeline: Pipeline) -> None:
         """Search ``pipeline`` from the next batch on; the one before is closed when it is free."""
         with self._changed:
             before, self._pipeline = self._pipeline, pipeline
-            while self._busy and self._at_work is before:
+            while before in self._at_work:
                 self._changed.wait()
         before.close()
 
     def close(self, seconds: float = 10.0) -> None:
         """Refuse what comes, answer what waits, for at most ``seconds``, and end."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self.refuse()
         if self._thread.is_alive():
             self._thread.join(seconds)
         with self._changed:
-            left = self._queue.take(self._queue.tasks)
+            left = [*self._queue.take(self._queue.tasks), *self._jobs.take(self._jobs.tasks)]
         for task in left:
             task.fail(OverloadedError("the service is closing", 1))
         self._pipeline.close()
 
-    def _refusal(self, client: str, now: float, room: float) -> Refusal | None:
-        """Why no task of ``client`` is taken that ``room`` seconds of waiting and service are left for."""
+    def refuse(self) -> None:
+        """Refuse what comes from now on, and what is left of the jobs; answer the searches that wait, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _refusal(self, client: str, now: float, due: float, room: float) -> Refusal | None:
+        """Why no search of ``client`` is taken that is ``due`` then, with ``room`` seconds for waiting and service."""
         if self._closing or len(self._queue) >= MOST_QUEUED:
             return "overload"
         if self.mode == "monitor":
             return None
-        if self._wait(now, self._queue.expected) > room:
+        ahead, alone_s = self._queue.ahead_of(due)
+        if self._wait(now, ahead, alone_s) > room:
             return "overload"
         shared = self._queue.if_all_had_as_many(client)
-        return "share" if shared and self._wait(now, shared) > CLIENTS_SHARE * room else None
+        return "share" if shared and self._wait(now, shared, alone_s) > CLIENTS_SHARE * room else None
 
-    def _wait(self, now: float, queued: int) -> float:
-        """Seconds until a question that arrives now, behind ``queued`` others, is answered at the cheapest level."""
+    def _wait(self, now: float, ahead: int, alone_s: float) -> float:
+        """Seconds until a question that arrives now is answered at the cheapest level, behind ``ahead`` others and
+        those that are answered on their own in ``alone_s``."""
         busy = max(0.0, self._free_at - now) if self._busy else 0.0
+        pace = self._pace(now)
+        return self._admission.wait(ahead, busy + pace * alone_s, pace)
+
+    def _pace(self, now: float) -> float:
+        """Seconds that searches need for one of the ladder's, with what jobs take of the time."""
         correction = self._correction.at(now)
-        return self._admission.wait(queued, busy + correction * self._queue.alone_s, correction)
+        return correction / (1 - JOBS_SHARE) if self._job or self._jobs else correction
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            pipeline, tasks = taken
-            if isinstance(tasks, Job):
-                self._do(tasks)
+            if isinstance(taken, Batch):
+                self._answer(taken)
             else:
-                self._answer(pipeline, *tasks)
+                self._do(taken)
+            if self._job is not None:
+                self._count_part(self._job)
             with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+                self._busy, self._job = False, None
 
-    def _take(self) -> tuple[Pipeline, Job[Any] | tuple[list[Question], Level]] | None:
-        """The pipeline, and a job or a batch and its level; None at the end."""
+    def _take(self) -> Batch | Job[Any] | None:
+        """What waits: a job, which gives way to searches itself, before a batch of these; None at the end."""
         with self._changed:
             while True:
                 self._drop()
-                if not self._queue:
-                    if self._closing:
-                        return None
+                now = self._clock()
+                if self._jobs:
+                    for job in self._started(self._jobs, self._jobs.tasks[:1], now):
+                        self._job, self._busy = job, True
+                        self._formed = self._free_at = self._part_began = now
+                        return job if isinstance(job, Job) else self._with_pipeline([job], self._choose(now, job))
+                elif self._queue:
+                    if (batch := self._batch(now)) is not None:
+                        return batch
+                elif self._closing:
+                    return None
+                else:
                     self._queue.forget_announced()
                     self._changed.wait()
-                    continue
-                head, now = self._queue.tasks[0], self._clock()
-                if isinstance(head, Question):
-                    batch, level = self._batch(head, now)
-                    if batch:
-                        return self._pipeline, (batch, level)
-                elif isinstance(head, Job) and self._started(now, [head]):
-                    self._at_work = self._pipeline
-                    self._formed = self._free_at = now
-                    return self._pipeline, head
 
-    def _batch(self, head: Question, now: float) -> tuple[list[Question], Level]:
-        """``head``, what can be answered with it, and the level; nothing where nobody waits for it any more."""
+    def _batch(self, now: float) -> Batch | None:
+        """The most urgent search, what can be answered with it, and the level; None where they have all left."""
+        head = self._queue.tasks[0]
         level = self._choose(now, head)
         rung = self._timed.rung(level)
         most = self.ladder.rungs[0].max_batch if rung is None else rung.max_batch
-        alike = (task for task in self._queue.tasks if isinstance(task, Question) and task.level is None)
-        batch = self._started(now, [head] if head.level is not None else list(islice(alike, most)))
-        if batch:
-            self._at_work, self._formed = self._pipeline, now
-            self._free_at = now + (self._correction.value * rung.seconds[len(batch) - 1] if rung else 0.0)
-        return batch, level
+        alike = (task for task in self._queue.tasks if task.level is None)
+        questions = self._started(self._queue, [head] if head.level is not None else list(islice(alike, most)), now)
+        if not questions:
+            return None
+        self._busy, self._formed = True, now
+        self._free_at = now + (self._correction.value * rung.seconds[len(questions) - 1] if rung else 0.0)
+        return self._with_pipeline(questions, level)
+
+    def _with_pipeline(self, questions: Sequence[Question], level: Level) -> Batch:
+        self._at_work.append(self._pipeline)
+        return Batch(self._pipeline, questions, level)
+
+    def _give_way(self, job: Task[Any]) -> None:
+        """Answer the searches that wait, until the next part of ``job`` has its turn, or nobody wants it."""
+        self._count_part(job)
+        while not job.left and self._clock() <= job.due and (batch := self._ahead_of_job()) is not None:
+            started = self._clock()
+            self._answer(batch)
+            self._owed_s -= self._clock() - started
+        self._part_began = self._clock()
+
+    def _ahead_of_job(self) -> Batch | None:
+        """The next batch of searches; None where it is the job's turn."""
+        with self._changed:
+            while True:
+                self._drop()
+                now = self._clock()
+                if self._owed_s <= 0 or not self._queue:
+                    self._queue.forget_announced()
+                    self._owed_s, self._formed, self._free_at = 0.0, now, now + self._part_s
+                    return None
+                if (batch := self._batch(now)) is not None:
+                    return batch
+
+    def _count_part(self, job: Task[Any]) -> None:
+        """A part of ``job`` is done: what searches have of the time before the next follows from how long it took."""
+        seconds = self._clock() - self._part_began
+        job.worked_s += seconds
+        self._part_s = max(seconds, self._part_s / 2)
+        self._owed_s += seconds * (1 - JOBS_SHARE) / JOBS_SHARE
 
     def _between(self, job: Job[Any]) -> bool:
-        """Answer the searches that wait before the next part of ``job``; always False.
+        """Give way before the next part of ``job``; always False.
 
         Raises:
-            ExpiredError: once nobody waits for ``job``, or its time is over. OverloadedError: if the engine closes.
+            InputError: if its time is over, and went into work on it. ExpiredError: if its time is over for others, or
+                nobody waits for it. OverloadedError: if the engine closes.
         """
-        while True:
-            if job.left or self._clock() > job.due:
-                raise ExpiredError("the client has hung up, or the deadline passed")
-            if self._closing:
-                raise OverloadedError("the service is closing", 1)
-            with self._changed:
-                self._drop()
-                head, now = self._queue.tasks[0] if self._queue else None, self._clock()
-                batch, level = self._batch(head, now) if isinstance(head, Question) else ([], self._previous)
-                pipeline, self._busy = self._pipeline, True
-                if not isinstance(head, Question):
-                    self._formed = self._free_at = now
-                    return False
-            if batch:
-                self._answer(pipeline, batch, level)
+        if self._closing:
+            raise OverloadedError("the service is closing", 1)
+        self._give_way(job)
+        if job.left:
+            raise ExpiredError("the client has hung up")
+        if self._clock() > job.due:
+            given = job.due - job.arrived
+            if job.worked_s > given / 2:
+                raise InputError(f"{given:.3g} s of work were not enough for all that was sent; send less at once")
+            raise ExpiredError("the deadline passed: searches took the time")
+        return False
 
-    def _started(self, now: float, tasks: list[Queued]) -> list[Queued]:
-        """Take ``tasks`` out of the queue; those that are still wanted."""
-        self._queue.forget_announced()
+    def _started(self, queue: Queue[Queued], tasks: Sequence[Queued], now: float) -> list[Queued]:
+        """Take ``tasks`` out of their queue; those that are still wanted."""
+        queue.forget_announced()
         wanted = []
-        for task in self._queue.take(tasks):
+        for task in queue.take(tasks):
             if not task.answer.set_running_or_notify_cancel():
                 self._observer.dropped("abandoned")
             elif task.left:
@@ -325,22 +397,25 @@ class Engine:
                 task.waited_s = now - task.arrived
                 self._observer.waited(task.waited_s)
                 wanted.append(task)
-        self._busy = bool(wanted)
         return wanted
 
     def _drop(self) -> None:
         """Take out what nobody waits for any more, and what is too late."""
+        self._drop_of(self._queue)
+        self._drop_of(self._jobs)
+
+    def _drop_of(self, queue: Queue[Queued]) -> None:
         now = self._clock()
-        for task in self._queue.take([task for task in self._queue.tasks if task.abandoned or task.due < now]):
+        for task in queue.take([task for task in queue.tasks if task.abandoned or task.due < now]):
             if task.abandoned:
                 self._observer.dropped("abandoned")
             else:
                 self._observer.dropped("deadline")
                 task.fail(ExpiredError("the deadline passed before there was time to answer"))
 
-    def _alone_s(self, task: Task[Any]) -> float:
-        """Seconds that ``task`` takes on its own where it names its level; 0 where it shares a batch."""
-        level = task.level if isinstance(task, Question) else None
+    def _alone_s(self, question: Question) -> float:
+        """Seconds that ``question`` takes on its own where it names its level; 0 where it shares a batch."""
+        level = question.level
         return 0.0 if level is None else (self._timed.rung(level) or self._timed.rungs[0]).seconds[0]
 
     def _choose(self, now: float, head: Question) -> Level:
@@ -348,9 +423,8 @@ class Engine:
             return head.level
         dearest = self.ladder.rungs[0].level
         deadlines = [task.due for task in self._queue.tasks]
-        correction = self._correction.at(now)
         gathered = now - min(self._formed, *(task.arrived for task in self._queue.tasks))
-        load = Load(len(deadlines), dearest, now, deadlines, gathered, correction, self._previous, self._late)
+        load = Load(len(deadlines), dearest, now, deadlines, gathered, self._pace(now), self._previous, self._late)
         wanted = self._policy(load)
         acting = dearest if self.mode == "monitor" else wanted
         self._observer.chosen(wanted, acting)
@@ -362,29 +436,43 @@ class Engine:
         except Exception as exc:
             job.fail(exc)
 
-    def _answer(self, pipeline: Pipeline, batch: list[Question], level: Level) -> None:
-        started = self._clock()
-        queries = [Query(str(row), question.query) for row, question in enumerate(batch)]
-        asked = self.ladder.rungs[0].level if batch[0].level is None else level
-        left_ms = 1000 * (min(question.due for question in batch) - started)
+    def _answer(self, batch: Batch) -> None:
         try:
-            found = pipeline.answers(
-                queries,
-                max(question.k for question in batch),
-                asked,
-                [level] * len(batch),
-                deadline_ms=max(1.0, left_ms),
-                abandoned=lambda query: batch[int(query.query_id)].left,
-                texts=any(question.text for question in batch),
-            )
+            self._search(batch)
         except Exception as exc:
-            logger.warning("a batch of %d at %s failed: %s", len(batch), level, exc)
-            for question in batch:
+            logger.warning("a batch of %d at %s failed: %s", len(batch.questions), batch.level, exc)
+            for question in batch.questions:
                 question.fail(exc)
-            return
+        finally:
+            with self._changed:
+                self._at_work.remove(batch.pipeline)
+                self._changed.notify_all()
+
+    def _search(self, batch: Batch) -> None:
+        pipeline, questions, level = batch
+        started = self._clock()
+        queries = [Query(str(row), question.query) for row, question in enumerate(questions)]
+        named, is_job = questions[0].level is not None, questions[0] is self._job
+        dearest = not named and not isinstance(self.mode, Level)
+
+        def left(query: Query) -> bool:
+            question = questions[int(query.query_id)]
+            if is_job:
+                self._give_way(question)
+            return question.left
+
+        found = pipeline.answers(
+            queries,
+            max(question.k for question in questions),
+            self.ladder.rungs[0].level if dearest else level,
+            [level] * len(questions),
+            deadline_ms=max(1.0, 1000 * (min(question.due for question in questions) - started)),
+            abandoned=left,
+            texts=any(question.text for question in questions),
+        )
         ended = self._clock()
         levels = Counter[Level]()
-        for question, hits in zip(batch, found, strict=True):
+        for question, hits in zip(questions, found, strict=True):
             if hits.degraded is None or ABANDONED.reason not in hits.degraded.reasons:
                 levels[hits.level] += 1
             else:
@@ -392,11 +480,13 @@ class Engine:
                 self._observer.dropped("unfinished" if hits else "abandoned")
             question.answer.set_result(hits)
         if levels:
-            self._observer.batch(levels, found[0].stage_ms)
+            self._observer.batch(levels, {} if is_job else found[0].stage_ms)
+        if is_job:
+            return
         with self._changed:
             rung = self._timed.rung(level)
             # What stands in for a level that a client insists on says nothing of what the policy chooses from.
-            telling = levels[level] if batch[0].level is not None else levels.total()
-            if rung is not None and telling == len(batch) <= rung.max_batch:
-                self._correction.observe(ended, ended - started, rung.seconds[len(batch) - 1])
-            self._late, self._previous = any(ended > question.due for question in batch), level
+            telling = levels[level] if named else levels.total()
+            if rung is not None and telling == len(questions) <= rung.max_batch:
+                self._correction.observe(ended, ended - started, rung.seconds[len(questions) - 1])
+            self._late, self._previous = any(ended > question.due for question in questions), level

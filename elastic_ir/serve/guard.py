@@ -82,8 +82,8 @@ class Corked:
         return self._transport.get_write_buffer_size() + sum(map(len, self._pending))
 
     def _flush(self) -> None:
-        if self._pending:
-            data, self._pending = b"".join(self._pending), []
+        data, self._pending = b"".join(self._pending), []
+        if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -29,6 +29,7 @@ class Task(Generic[T]):
         abandoned: nobody waits any more; work on it may stop.
         hung_up: tells whether who asked has left, before ``abandoned`` does; None where that cannot be known.
         waited_s: seconds in the queue, once it has left it.
+        worked_s: seconds of work on it so far, where it is done in parts.
     """
 
     arrived: float
@@ -37,6 +38,7 @@ class Task(Generic[T]):
     answer: Future[T] = field(default_factory=Future)
     abandoned: bool = False
     waited_s: float = 0.0
+    worked_s: float = 0.0
     hung_up: Callable[[], bool] | None = None
 
     @property
@@ -75,7 +77,7 @@ class Job(Task[T]):
     work: Callable[[Callable[[], bool]], T]
 
 
-class Queue:
+class Queue(Generic[Queued]):
     """Tasks, the most urgent first, and what admission must know of them.
 
     Changed under the engine's lock, but for announcements, which are the event loop's. Reading needs no lock.
@@ -88,9 +90,9 @@ class Queue:
         alone_s: seconds that those take which are answered on their own.
     """
 
-    def __init__(self, alone: Callable[[Task[Any]], float]) -> None:
+    def __init__(self, alone: Callable[[Queued], float]) -> None:
         self._alone = alone
-        self.tasks: list[Task[Any]] = []
+        self.tasks: list[Queued] = []
         self.alone_s = 0.0
         self._clients: Counter[str] = Counter()
         self._announced: Counter[str] = Counter()
@@ -98,10 +100,12 @@ class Queue:
     def __len__(self) -> int:
         return len(self.tasks)
 
-    @property
-    def expected(self) -> int:
-        """Tasks here and announced."""
-        return len(self.tasks) + self._announced.total()
+    def ahead_of(self, due: float) -> tuple[int, float]:
+        """Tasks here that are due no later, and those announced; seconds that those take which are answered alone."""
+        tasks = self.tasks
+        count = bisect_right(tasks, due, key=lambda task: task.due)
+        alone_s = sum(map(self._alone, tasks[:count])) if self.alone_s else 0.0
+        return count + self._announced.total(), alone_s
 
     def if_all_had_as_many(self, client: str) -> int:
         """How many would wait if every client that waits had as many tasks here, or announced, as ``client`` has."""
@@ -122,7 +126,7 @@ class Queue:
         """Those that were announced and did not come count no more."""
         self._announced = Counter()
 
-    def add(self, task: Task[Any]) -> None:
+    def add(self, task: Queued) -> None:
         """Put ``task`` where it is due."""
         self._clients[task.client] += 1
         self.alone_s += self._alone(task)

@@ -31,6 +31,7 @@ from elastic_ir.serve.engine import Engine, Mode
 from elastic_ir.serve.guard import GuardedProtocol
 from elastic_ir.serve.loop import Lag
 from elastic_ir.serve.metrics import Metrics
+from elastic_ir.stage import described
 
 logger = logging.getLogger("elastic_ir.serve")
 
@@ -120,7 +121,8 @@ def serve(service: Service, pipeline: Pipeline, ladder: Ladder, started: Callabl
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(2 * ladder.slo_s)), server_header=False,
     )  # fmt: skip
     Protocol.proxies = ProxyHeadersMiddleware(cast(Any, app), config.forwarded_allow_ips).trusted_hosts
-    server = uvicorn.Server(config)
+    server = _Server(config)
+    server.engine = engine
     ended, again = threading.Event(), threading.Event()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: None)  # uvicorn stops on them, and then raises them again: the end is no failure
@@ -161,6 +163,17 @@ def check_address(service: Service) -> None:
         ) from exc
 
 
+class _Server(uvicorn.Server):
+    """Tells ``engine`` first when the service ends."""
+
+    engine: Engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, and answer what waits."""
+        self.engine.refuse()
+        await super().shutdown(sockets)
+
+
 def _when_started(server: uvicorn.Server, started: Callable[[int], None]) -> None:
     while not server.started and not server.should_exit:
         time.sleep(0.01)
@@ -177,13 +190,14 @@ def _watch(engine: Engine, reopen: Callable[[], Pipeline], again: threading.Even
             continue
         again.clear()
         try:
-            pipeline = able(reopen(), engine)
-        except (ElasticIRError, OSError) as exc:
+            engine.swap(able(reopen(), engine))
+        except Exception as exc:  # also where memory does not suffice for two: the one before goes on
             failed = newest
-            logger.warning("generation %d cannot be opened, %d goes on: %s", newest, engine.pipeline.generation, exc)
+            logger.warning(
+                "generation %d cannot be opened, %d goes on: %s", newest, engine.pipeline.generation, described(exc)
+            )
             continue
-        logger.info("generation %d answers from now on", pipeline.generation)
-        engine.swap(pipeline)
+        logger.info("generation %d answers from now on", engine.pipeline.generation)
         gc.unfreeze()
         gc.collect()
         gc.freeze()

@@ -32,10 +32,12 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Level, list[str]]] = []
+        self.requested: list[Level] = []
         self.texts: list[bool] = []
         self.gate = threading.Event()
         self.gate.set()
         self.fails = self.closed = False
+        self.parts = 20
         self.stands_in: Level | None = None
         self.at_work: Callable[[list[str]], None] = lambda texts: None
 
@@ -44,10 +46,14 @@ class Stub:
     ) -> list[Hits]:
         self.asked.append((levels[0], [query.text for query in queries]))
         self.texts.append(options["texts"])
+        self.requested.append(requested)
         while not self.gate.wait(0.005):
             if all(map(options["abandoned"], queries)):
                 break
         self.at_work(self.asked[-1][1])
+        for _ in range(self.parts if "long" in queries[0].text else 0):
+            time.sleep(0.005)
+            options["abandoned"](queries[0])
         if self.fails:
             raise RuntimeError("out of memory")
         hits = [Hit(f"d{row}", -float(row)) for row in range(k)]
@@ -125,9 +131,9 @@ def test_the_most_urgent_go_first_and_a_level_of_their_own_is_kept(start: Callab
     engine = start()
     held(engine, stub)
     later, forced, sooner = (
-        engine.search("later", 1, 9.0), engine.search("forced", 1, 5.0, DEAR), engine.search("sooner", 1, 2.0),
+        engine.search("later", 1, 9.0), engine.search("forced", 1, 0.4, DEAR), engine.search("sooner", 1, 0.3),
     )  # fmt: skip
-    alone = engine.search("forced, and alone", 1, 6.0, DEAR)
+    alone = engine.search("forced, and alone", 1, 0.45, DEAR)
     stub.gate.set()
     assert forced.answer.result(5).level == alone.answer.result(5).level == DEAR
     assert later.answer.result(5) is not None
@@ -380,12 +386,100 @@ def test_a_long_job_gives_way_to_searches_and_ends_when_nobody_wants_it(
     engine.run(lambda between: between(), 5.0).answer.result(5)
     assert len(parts) < 1000
     late = engine.run(work, 0.1)
-    with pytest.raises(ExpiredError, match="the deadline passed"):
+    with pytest.raises(InputError, match=r"0\.1 s of work were not enough"):
         late.answer.result(5)
     last = engine.run(work, 20.0)
     engine.close()
     with pytest.raises(OverloadedError, match="closing"):
         last.answer.result(0)
+
+
+def in_parts(parts: int, seconds: float = 0.005) -> Callable[[Callable[[], bool]], str]:
+    """Work for ``Engine.run``."""
+
+    def work(between: Callable[[], bool]) -> str:
+        for _ in range(parts):
+            between()
+            time.sleep(seconds)
+        return "done"
+
+    return work
+
+
+def test_jobs_that_wait_take_no_quality_and_no_place_from_searches(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    jobs = [engine.run(in_parts(20), 60.0) for _ in range(300)]
+    assert [engine.search("alone", 1, 0.5).answer.result(5).level for _ in range(3)] == [DEAR] * 3
+    assert engine.turns_away() is None
+    for job in jobs:
+        job.abandon()
+
+
+def test_jobs_get_on_however_many_searches_wait(start: Callable[..., Engine], stub: Stub) -> None:
+    engine, ended = start(), threading.Event()
+    stub.at_work = lambda texts: time.sleep(0.005)
+
+    def ask_on() -> None:
+        waiting = [engine.search("first", 1, 0.5)]
+        while not ended.is_set():
+            with suppress(OverloadedError, ExpiredError):
+                waiting.append(engine.search("more", 1, 0.5))
+                if len(waiting) > 8:
+                    waiting.pop(0).answer.result(5)
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    assert engine.run(in_parts(20), 60.0).answer.result(20) == "done"
+    job = engine.run(in_parts(1000), 60.0)
+    before = len(stub.asked)
+    time.sleep(1)
+    searched_s = 0.005 * (len(stub.asked) - before)
+    ended.set()
+    asking.join(5)
+    job.abandon()
+    assert searched_s > job.worked_s
+
+
+def test_a_search_at_a_level_of_its_own_with_time_gives_way_to_the_others(
+    start: Callable[..., Engine], stub: Stub
+) -> None:
+    engine, other = start(), Stub()
+    stub.parts = 200
+    slow = engine.search("long", 1, 60.0, DEAR)
+    while not stub.asked:
+        time.sleep(0.001)
+    assert [engine.search(text, 1, 0.5).answer.result(5).level for text in "ab"] == [DEAR, DEAR]
+    swapping = threading.Thread(target=engine.swap, args=(other,))
+    swapping.start()
+    while engine.pipeline is stub:
+        time.sleep(0.001)
+    engine.search("new", 1, 0.5).answer.result(5)
+    assert not slow.answer.done()
+    assert not stub.closed
+    assert slow.answer.result(20).level == DEAR
+    swapping.join(5)
+    assert stub.closed
+    assert [texts for _, texts in other.asked] == [["new"]]
+
+
+def test_one_client_cannot_have_all_jobs(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    with suppress(OverShareError):
+        for _ in range(2000):
+            engine.run(in_parts(1), 60.0, client="greedy")
+    modest = engine.run(in_parts(1), 60.0, client="modest")
+    with pytest.raises(OverShareError):
+        engine.run(in_parts(1), 60.0, client="greedy")
+    assert engine.turns_away("greedy") is None
+    engine.close(0)
+    with pytest.raises(OverloadedError, match="closing"):
+        modest.answer.result(5)
+
+
+def test_a_fixed_level_is_no_less_than_what_was_asked_for(start: Callable[..., Engine], stub: Stub) -> None:
+    start(mode=CHEAP).search("x", 1, 0.5).answer.result(5)
+    assert stub.requested == [CHEAP]
 
 
 def test_closing_answers_what_waits_and_refuses_what_comes(start: Callable[..., Engine], stub: Stub) -> None:
