@@ -29,7 +29,7 @@ class CandidateList(NamedTuple):
 
 
 class Pair:
-    """One window of one candidate with the query, and the state it carries after ``done`` layers; ``last`` is its last."""
+    """One window of one candidate with the query, and the state it carries after ``done`` layers."""
 
     __slots__ = ("done", "first_length", "ids", "last", "row", "state", "work")
 
