@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,13 @@ def test_a_token_is_asked_for(start_service: Callable[..., Any]) -> None:
     assert httpx.get(f"{guarded.url}/livez").status_code == 200
     right = {"Authorization": "Bearer Right-1"}
     assert httpx.post(f"{guarded.url}/v1/search", json={"query": "cat"}, headers=right).status_code == 200
-    guarded.process.terminate()
+    with ThreadPoolExecutor(1) as pool:
+        body = {"query": "cat", "documents": ["a cat sat on a mat " * 1000] * 80}
+        at_work = pool.submit(httpx.post, f"{guarded.url}/v1/rerank", json=body, headers=right, timeout=30)
+        time.sleep(0.5)
+        guarded.process.terminate()
+        assert at_work.result().status_code == 503
+        assert at_work.result().json()["error"] == "the service is closing"
     assert guarded.process.wait(20) == 0
     log = guarded.log.read_text()
     assert "Right-1" not in log
