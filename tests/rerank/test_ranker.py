@@ -140,6 +140,20 @@ def test_stopping_returns_the_best_order_so_far(ranker: ElasticRanker) -> None:
     assert sorted(scored.order()) == list(range(8))
 
 
+def test_a_document_of_which_only_some_windows_are_scored_is_not_scored(ranker: ElasticRanker) -> None:
+    ids = ranker.tokens.ids(["cat", "the big blue sea " * 20], 100)
+    asked = iter([False, False, True])
+    steps = ranker.plan(1.0, 2, Subnet(1.0, 1))
+    scored = ranker.score_candidates(QUERY, ids, steps, batch_tokens=32, stop=lambda: next(asked))
+    assert scored.steps.tolist() == [1, 0]
+    assert scored.stopped
+
+
+def test_nothing_is_scored_where_the_work_ends_while_texts_are_read(ranker: ElasticRanker) -> None:
+    scores = ranker.score(QUERY, DOCUMENTS, stop=lambda: True)
+    assert np.argsort(-scores, kind="stable").tolist() == list(range(len(DOCUMENTS)))
+
+
 @pytest.mark.parametrize(("batch_tokens", "states_tokens"), [(1, 1), (24, 100), (4096, 10**6)])
 def test_lists_scored_together_score_as_alone(
     ranker: ElasticRanker, batch_tokens: int, states_tokens: int, monkeypatch: pytest.MonkeyPatch
