@@ -180,8 +180,8 @@ class Pipeline:
         requested, seconds = self.checked_level(level), None if deadline_ms is None else deadline_ms / 1000
         free = level is None and self.config.shrink_with_load
         with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
-            deadline = _ends(deadline_ms)
-            return self._search([_checked(query)], k, requested, chosen, deadline, cancelled, None, texts=True)[0]
+            context = SearchContext(k, chosen, _ends(deadline_ms), cancelled=cancelled or (lambda: False))
+            return self._search([_checked(query)], requested, context, texts=True)[0]
 
     def run(
         self,
@@ -251,6 +251,7 @@ class Pipeline:
         *,
         deadline_ms: float | None = None,
         abandoned: Callable[[Query], bool] | None = None,
+        chunk_tokens: int | None = None,
         texts: bool = False,
     ) -> list[Hits]:
         """One batch of ``run``: each of ``queries`` at its level, where ``requested`` was; one level shares a pass.
@@ -261,8 +262,9 @@ class Pipeline:
             requested: level that an answer at another one is less than.
             levels: one for each query.
             deadline_ms: as in ``search``, of them all.
-            abandoned: asked between encoding, each retriever and reranking: nothing more is done for a query of which
-                it is True, and its answer, noted ``abandoned``, has the hits found so far.
+            abandoned: asked between encoding, each retriever and chunks of reranking: nothing more is done for a query
+                of which it is True, and its answer, noted ``abandoned``, has the hits found so far.
+            chunk_tokens: of a chunk; None: as many as are fast.
             texts: add the hits' texts.
         """
         _check_limits(k, deadline_ms)
@@ -272,8 +274,10 @@ class Pipeline:
         for level in dict.fromkeys(levels):
             rows = [row for row, its in enumerate(levels) if its == level]
             asked = [notes[row] for row in rows]
-            answers = self._search(asked, k, requested, level, deadline, None, abandoned, texts=texts)
-            found |= dict(zip(rows, answers, strict=True))
+            context = SearchContext(
+                k, level, deadline, abandoned=abandoned or (lambda _: False), chunk_tokens=chunk_tokens
+            )
+            found |= dict(zip(rows, self._search(asked, requested, context, texts=texts), strict=True))
         return [found[row] for row in range(len(queries))]
 
     def close(self) -> None:
@@ -287,25 +291,12 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _search(
-        self,
-        asked: list[Ranking],
-        k: int,
-        requested: Level,
-        level: Level,
-        deadline: float | None,
-        cancelled: Callable[[], bool] | None,
-        abandoned: Callable[[Query], bool] | None,
-        *,
-        texts: bool,
-    ) -> list[Hits]:
+    def _search(self, asked: list[Ranking], requested: Level, context: SearchContext, *, texts: bool) -> list[Hits]:
         if self._closed:
             raise BackendError("the pipeline was closed; open another to search")
         started = time.perf_counter()
-        context = SearchContext(
-            k, level, deadline, cancelled=cancelled or (lambda: False), abandoned=abandoned or (lambda _: False)
-        )
-        with self._parts.ahead() if deadline is not None else nullcontext():
+        k, level = context.k, context.level or self.level
+        with self._parts.ahead() if context.deadline is not None else nullcontext():
             rankings = timed(self._parts.stage, asked, context)
         elapsed = (time.perf_counter() - started) * 1000 / len(asked)
         stage_ms = {name: ms / len(asked) for name, ms in context.latencies_ms.items()}

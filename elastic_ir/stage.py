@@ -33,6 +33,7 @@ class SearchContext:
         deadline: ``time.monotonic()`` seconds after which partial work is returned; None means no limit.
         cancelled: asked between chunks of work; True stops it, and the best so far is returned.
         abandoned: asked between steps; nothing more is done for a query of which it is True.
+        chunk_tokens: tokens worked on between two such questions; None: as many as are fast.
         latencies_ms: filled by the pipeline, stage name -> milliseconds for the whole batch.
     """
 
@@ -41,6 +42,7 @@ class SearchContext:
     deadline: float | None = None
     cancelled: Callable[[], bool] = _never
     abandoned: Callable[[Query], bool] = _never
+    chunk_tokens: int | None = None
     latencies_ms: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -114,7 +114,7 @@ class ElasticRanker(Pretrained):
         *,
         document_tokens: int | None = None,
         precision: Precision = "fp32",
-        batch_tokens: int = 2 * BATCH_TOKENS,
+        batch_tokens: int | None = None,
         stop: Callable[[], bool] = _go_on,
     ) -> NDArray[np.float32]:
         """Final scores of documents given in retriever order.
@@ -126,7 +126,8 @@ class ElasticRanker(Pretrained):
             budget: share of the full candidate-layers, in (0, 1]; None runs all to ``subnet``.
             document_tokens: read of each document, at most all that the settings allow; None means these.
             precision: ``fp32``, ``bf16``, ``int8`` or ``auto`` (the fastest here).
-            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks, and while texts are read.
+            batch_tokens: padded tokens of one chunk, between which ``stop`` is asked, as it is while texts are read;
+                None: as many as are fast.
             stop: True ends the work: the order is the best so far, documents not scored last as they came.
 
         Returns:
@@ -200,7 +201,7 @@ class ElasticRanker(Pretrained):
         *,
         prior: Sequence[float] | None = None,
         precision: Precision = "fp32",
-        batch_tokens: int = 2 * BATCH_TOKENS,
+        batch_tokens: int | None = None,
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> Scored:
@@ -214,7 +215,7 @@ class ElasticRanker(Pretrained):
         lists: Sequence[CandidateList],
         *,
         precision: Precision = "fp32",
-        batch_tokens: int = 2 * BATCH_TOKENS,
+        batch_tokens: int | None = None,
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> list[Scored]:
@@ -226,14 +227,14 @@ class ElasticRanker(Pretrained):
         Args:
             lists: questions and their candidates; a blank question raises.
             precision: number format of the matrix products.
-            batch_tokens: padded tokens of one chunk; ``stop`` is asked between chunks.
+            batch_tokens: padded tokens of one chunk, between which ``stop`` is asked; None: as many as are fast.
             stop: True ends the work; what was scored so far is returned.
             turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
         works = [Work(asked, self._query(asked.query)) for asked in lists]
         most = STATES_TOKENS if self.config.depth_rule == "prefix" else None
         for group in groups(works, most):
-            if not self._score(group, precision, batch_tokens, stop, turn):
+            if not self._score(group, precision, batch_tokens or 2 * BATCH_TOKENS, stop, turn):
                 break
         return [work.result() for work in works]
 

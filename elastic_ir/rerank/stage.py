@@ -72,7 +72,9 @@ class Rerank(Stage):
                 )
                 for row, head in zip(rows, heads, strict=True)
             ]
-            scored = self.ranker.score_lists(lists, precision=self.precision, stop=stopped, turn=self._turn)
+            scored = self.ranker.score_lists(
+                lists, precision=self.precision, batch_tokens=context.chunk_tokens, stop=stopped, turn=self._turn
+            )
         except InputError:
             raise
         except Exception as exc:

@@ -26,7 +26,7 @@ from elastic_ir.level import Level
 from elastic_ir.serve import messages as m
 from elastic_ir.serve.around import LOG, OPEN_PATHS, Around, problem, problem_of
 from elastic_ir.serve.body import BadRequestError, read
-from elastic_ir.serve.engine import Engine
+from elastic_ir.serve.engine import PART_TOKENS, Engine
 from elastic_ir.serve.guard import LEFT
 from elastic_ir.serve.loop import Cost, Lag
 from elastic_ir.serve.mailbox import Mailbox
@@ -35,8 +35,8 @@ from elastic_ir.serve.queue import Task
 from elastic_ir.subnet import Subnet
 from elastic_ir.version import __version__
 
-PART_TOKENS, PART_CHARACTERS = 256, 1_024
-"""Of the documents to score, or the texts to embed, before searches that wait are answered."""
+PART_CHARACTERS = 4 * PART_TOKENS
+"""Of the texts to embed, before searches that wait are answered."""
 MOST_OVERHEAD = 0.05
 """Share of the SLO that HTTP counts for at most: a service that counted with more might refuse all, and so never learn
 that it takes less again."""

@@ -28,6 +28,8 @@ Mode = Literal["enforce", "monitor"]
 Refusal = Literal["overload", "share"]
 """Why a task is not taken: too much waits, or too much of this client."""
 MOST_QUEUED, MOST_JOBS = 10_000, 1_000
+PART_TOKENS = 256
+"""Of a job, between which searches are answered."""
 JOBS_SHARE = 0.2
 """Of the time, while searches wait: what jobs have at least, and what searches count with as lost to them."""
 SLOW_MOMENT_S = 0.01
@@ -468,6 +470,7 @@ class Engine:
             [level] * len(questions),
             deadline_ms=max(1.0, 1000 * (min(question.due for question in questions) - started)),
             abandoned=left,
+            chunk_tokens=PART_TOKENS if is_job else None,
             texts=any(question.text for question in questions),
         )
         ended = self._clock()
