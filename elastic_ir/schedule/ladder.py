@@ -30,8 +30,13 @@ class Rung(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Requests a second that full batches sustain, by the median time."""
+        """Requests a second that full batches sustain, by the median time: under load a batch is all that waits."""
         return self.max_batch / (self.typical or self.seconds)[-1]
+
+    @property
+    def best_rate(self) -> float:
+        """Requests a second that batches of the best size sustain, which need not be the full one."""
+        return max(size / time for size, time in enumerate(self.typical or self.seconds, 1))
 
     def with_overhead(self, seconds: float) -> Rung:
         """This rung where each request takes ``seconds`` more."""
@@ -109,10 +114,10 @@ class Ladder(NamedTuple):
     def fluid_bound(self, rate: float) -> float:
         """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.
 
-        The best mix of two levels, or of one and refusal, whose mean time a request, in full batches, is no more than
-        ``1 / rate``; a refused request counts 0.
+        The best mix of two levels, or of one and refusal, whose mean time a request, in batches of the best size, is
+        no more than ``1 / rate``; a refused request counts 0.
         """
-        points = [(0.0, 0.0), *((1 / rung.rate, rung.quality) for rung in self.rungs)]
+        points = [(0.0, 0.0), *((1 / rung.best_rate, rung.quality) for rung in self.rungs)]
         budget = 1 / rate
         best = max(quality for time, quality in points if time <= budget)
         for fast in points:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from ladders import ladder
 
 from elastic_ir.errors import ConfigError
-from elastic_ir.schedule import Ladder, Rung
+from elastic_ir.schedule import Fixed, Ladder, Rung
+from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.simulate import simulate
 
 
 def test_a_queue_is_drained_in_full_batches_and_a_rest() -> None:
@@ -27,6 +29,13 @@ def test_the_fluid_bound_lies_between_the_levels_and_falls_with_the_rate(rate: f
     static = [rung.quality * min(1.0, rung.rate / rate) for rung in known.rungs]
     fitting = [rung.quality for rung in known.rungs if rung.rate >= rate]
     assert bound >= max(fitting, default=static[-1]) - 1e-12
+
+
+def test_the_fluid_bound_holds_where_small_batches_are_the_best() -> None:
+    known = Ladder((Rung(ladder().rungs[0].level, 0.7, (0.01, 0.025)),), 0.25)
+    assert (known.rungs[0].rate, known.rungs[0].best_rate) == (80, 100)
+    alone = simulate(known.one_by_one(), Fixed(known.rungs[0].level), arrivals("poisson:90", 20_000))
+    assert 0.69 < alone.utility <= known.fluid_bound(90) == 0.7
 
 
 def test_ladders_that_do_not_hold_are_refused() -> None:
