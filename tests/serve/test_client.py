@@ -229,3 +229,15 @@ def test_requests_given_up_count_with_the_time_waited() -> None:
     assert json.loads(json.dumps(nothing, allow_nan=False))["goodput"] == 0
     with pytest.raises(InputError, match="no request due within 1 s"):
         due_times("poisson:0.0001", 1, 0)
+
+
+def test_answers_off_the_ladder_are_answers() -> None:
+    ladder = Ladder((Rung(Level("bm25"), 0.5, (0.01,)),), 0.25)
+    good, refused = Sent(0.0, 0.0, 0.01, "200", "bm25", False), Sent(2.0, 0.0, 0.001, "503", None, False)
+    stand_in = Sent(1.0, 0.0, 0.02, "200", "dense:w0.25-d2", True)
+    found = Loaded("poisson:1", ladder, (good, stand_in, stand_in._replace(latency_s=0.3), refused), 2.0)
+    figures = found.summary()
+    assert (figures["goodput"], figures["in_slo"], figures["off_ladder"]) == (1, 0.5, pytest.approx(2 / 3))
+    assert (figures["quality"], figures["utility"]) == (0.5, 0.125)  # what the stand-in is worth nobody knows
+    assert (found.outcome.attainment, found.outcome.refused) == (0.5, 0.25)
+    assert found.outcome.percentile(1.0) == 0.3
