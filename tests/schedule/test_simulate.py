@@ -100,6 +100,12 @@ def test_arrivals_have_the_rate_they_say(form: str, rate: float) -> None:
     assert np.array_equal(times, arrivals(form, 40_000, seed=3))
 
 
+@pytest.mark.parametrize("form", ["step:0.1:0.2:1", "diurnal:0.1:0.2:1"])
+def test_slow_arrivals_last_for_few_requests(form: str) -> None:
+    assert all((np.diff(arrivals(form, 10, seed)) > 0).all() for seed in range(300))
+    assert len({arrivals(form, 1, seed)[0] for seed in range(300)}) == 300
+
+
 def test_a_trace_is_repeated_and_rescaled(tmp_path: Path) -> None:
     trace = tmp_path / "arrivals.txt"
     trace.write_text("12.0\n10.0\n10.5\n14.0\n")
