@@ -21,6 +21,7 @@ from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder, Rung
 from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.ladder import check_slo
 from elastic_ir.schedule.simulate import OFF_LADDER, REFUSED, Outcome
 
 LATEST_MS = 5.0
@@ -148,7 +149,7 @@ def load(
         anywhere: allow another address than this machine's own.
 
     Raises:
-        InputError: for arrivals that cannot be read, no queries, or an address elsewhere.
+        InputError: for arrivals that cannot be read, an SLO that is none, no queries, or an address elsewhere.
         BackendError: if the service does not answer.
     """
     if not queries:
@@ -157,6 +158,8 @@ def load(
     check_token(token)
     if not (anywhere or is_loopback(urlsplit(url).hostname or "")):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
+    if slo_ms is not None:
+        check_slo(slo_ms / 1000)
     times = due_times(form, seconds, seed)
     url, headers = url.rstrip("/"), {} if token is None else {"Authorization": f"Bearer {token}"}
     ladder = _ladder(url, headers, slo_ms)

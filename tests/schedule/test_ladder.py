@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,12 +45,15 @@ def test_ladders_that_do_not_hold_are_refused() -> None:
     first, *_, last = good.rungs
     with pytest.raises(ConfigError, match="at least one level"):
         Ladder((), 0.25).checked()
-    with pytest.raises(ConfigError, match="slo"):
-        good._replace(slo_s=0).checked()
+    for slo_s in (0.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=f"slo {slo_s} s is out of range; wanted a finite time"):
+            good._replace(slo_s=slo_s).checked()
     with pytest.raises(ConfigError, match="drop the dearer"):
         Ladder((first, last._replace(quality=0.9)), 0.25).checked()
     with pytest.raises(ConfigError, match="takes longer"):
         Ladder((last, first._replace(quality=0.1)), 0.25).checked()
+    with pytest.raises(ConfigError, match="by the median"):
+        Ladder((first, last._replace(typical=first.seconds)), 0.25).checked()
     with pytest.raises(ConfigError, match="rising with the batch"):
         Ladder((first._replace(seconds=(2.0, 1.0)),), 0.25).checked()
     with pytest.raises(ConfigError, match="different batches"):

@@ -202,6 +202,8 @@ def test_load_goes_to_this_machine_only() -> None:
         load("127.0.0.1:9", "poisson:1", ["x"])
     with pytest.raises(InputError, match="no queries"):
         load("http://127.0.0.1:9", "poisson:1", [])
+    with pytest.raises(InputError, match="slo inf s"):
+        load("http://127.0.0.1:9", "poisson:1", ["x"], slo_ms=float("inf"))
 
 
 def test_a_late_generator_says_so() -> None:
