@@ -33,7 +33,7 @@ def load(
 
     The token, where the service wants one, is taken from the environment variable ELASTIC_IR_TOKEN.
 
-    Example: elastic-ir load http://127.0.0.1:8080 --arrivals poisson:40 --queries queries.jsonl --duration 60
+    Example: elastic-ir load http://127.0.0.1:8080 --arrivals poisson:40 --queries DOCS/queries.jsonl --duration 60
     """
     from elastic_ir.datasets import stream_queries
     from elastic_ir.evaluate.files import replacing

@@ -37,7 +37,8 @@ def profile(
 ) -> None:
     """Measure how long each level takes here, by batch size and query length, and the capacity C.
 
-    Example: elastic-ir profile pipelines/elastic.yaml --dataset DOCS --output profile.json
+    Example, where DOCS has the BEIR layout, with queries.jsonl:
+    elastic-ir profile pipelines/elastic.yaml --dataset DOCS --output profile.json
     """
     from elastic_ir.datasets import load
     from elastic_ir.errors import ConfigError

@@ -74,9 +74,10 @@ def test_what_nobody_answered_is_null(file: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     [row] = json.loads(output.read_text(), parse_constant=pytest.fail)["rows"]
     assert (row["quality"], row["p99_ms"], row["utility"]) == (None, None, 0)
-    again = CliRunner().invoke(app, [*call, "--output", str(tmp_path)])
-    assert isinstance(again.exception, InputError)
-    assert "is a folder" in str(again.exception)
+    for option in ("--output", "--plot"):
+        again = CliRunner().invoke(app, [*call, option, str(tmp_path)])
+        assert isinstance(again.exception, InputError)
+        assert "is a folder" in str(again.exception)
 
 
 def test_no_schedule_beats_the_bound_of_few_requests(file: Path, tmp_path: Path) -> None:
