@@ -1,9 +1,9 @@
 """How good could a schedule be? The best one of a wide class for Poisson arrivals, by dynamic programming.
 
-The fluid bound lets every batch be full and forgets that who arrives while one is worked on waits for its end. Where a
-full batch of the dearest level takes longer than the SLO, it is far off at high load. This one knows the rate, the
-quality that will be judged and the age of all that waits, and takes in each batch all of it, or all but the oldest,
-which are lost, at the best level.
+The fluid bound lets every batch be of the best size and forgets that who arrives while one is worked on waits for its
+end. Where a full batch of the dearest level takes longer than the SLO, it is far off at high load. This one knows the
+rate, the quality that will be judged and the age of all that waits, and takes in each batch all of it, or all but the
+oldest, which are lost, at the best level.
 
 python benchmarks/optimum.py --ladder ladder.json --on msmarco-dl19-mini --slo-ms 97
 """

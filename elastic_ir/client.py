@@ -15,6 +15,8 @@ from elastic_ir.errors import BackendError, ConfigError, InputError, OverloadedE
 RETRY_BUDGET = 0.1
 """Retries a request, in the long run: a service that is overloaded must not be asked twice by everyone."""
 LONGEST_WAIT_S, _A_DAY_S = 10.0, 86_400.0
+SEARCH_S, WORK_S = 10.0, 70.0
+"""Time-outs: of a search, and of embedding and reranking, for which the service gives itself 60 seconds."""
 
 
 def check_url(url: str) -> None:
@@ -56,13 +58,15 @@ def is_loopback(host: str) -> bool:
 class Client:
     """Asks a service that ``elastic-ir serve`` runs.
 
-    A refused or failed request is tried again at most ``retries`` times, after the time the service names, and only
-    while retries are under a tenth of all requests.
+    A request that was refused, or lost before an answer began, is tried again at most ``retries`` times, after the time
+    the service names, and only while retries are under a tenth of all requests. One that takes too long is not: the
+    service may be at work on it.
 
     Args:
         url: e.g. ``http://127.0.0.1:8080``.
         token: bearer token; None sends none.
-        timeout_s: for connecting, for sending, and between two parts of an answer, in one try.
+        timeout_s: for connecting, for sending, and between two parts of an answer, in one try; None: 10, and 70 for the
+            answer to ``embed`` and ``rerank``.
         retries: at most, for one call.
 
     Raises:
@@ -74,7 +78,7 @@ class Client:
         ...     answer = client.search("read a csv file", k=3)
     """
 
-    def __init__(self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 2) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout_s: float | None = None, retries: int = 2) -> None:
         try:
             import httpx
         except ImportError as exc:
@@ -86,14 +90,14 @@ class Client:
         check_token(token)
         if retries < 0:
             raise InputError(f"retries is {retries}; wanted 0 or more")
-        if not 0 < timeout_s < math.inf:
+        if timeout_s is not None and not 0 < timeout_s < math.inf:
             raise InputError(f"timeout_s is {timeout_s}; wanted seconds above 0")
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+            self._http = httpx.Client(base_url=url, headers=headers)
         except httpx.InvalidURL as exc:
             raise InputError(f"address {url!r}; wanted e.g. http://127.0.0.1:8080") from exc
-        self._retries, self._allowance = retries, 1.0
+        self._timeout_s, self._retries, self._allowance = timeout_s, retries, 1.0
 
     def search(
         self, query: str, k: int = 10, *, level: str | None = None, deadline_ms: float | None = None, text: bool = True
@@ -103,10 +107,10 @@ class Client:
         Raises:
             InputError: for a question that the service cannot use.
             OverloadedError: if it refused every try.
-            BackendError: if it cannot be reached, or fails.
+            BackendError: if it cannot be reached, does not answer in time, or fails.
         """
         asked = {"query": query, "k": k, "text": text, "level": level, "deadline_ms": deadline_ms}
-        return self._post("/v1/search", {key: value for key, value in asked.items() if value is not None})
+        return self._post("/v1/search", {key: value for key, value in asked.items() if value is not None}, SEARCH_S)
 
     def embed(self, texts: list[str], *, subnet: str | None = None, input_type: str = "query") -> list[list[float]]:
         """Unit vectors of ``texts``; ``subnet`` such as ``w0.50-d6``. Raises as ``search``."""
@@ -130,21 +134,29 @@ class Client:
         self.close()
 
     def _rows(self, path: str, asked: dict[str, Any], key: str, wanted: set[str]) -> list[dict[str, Any]]:
-        rows = self._post(path, asked).get(key)
+        rows = self._post(path, asked, WORK_S).get(key)
         if not isinstance(rows, list) or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows):
             raise BackendError(f"{self._http.base_url}: the answer has no {key!r} as wanted; is it elastic-ir serve?")
         return rows
 
-    def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, asked: dict[str, Any], answer_s: float) -> dict[str, Any]:
         import httpx
 
+        patience_s = self._timeout_s or answer_s
+        timeout = httpx.Timeout(self._timeout_s or SEARCH_S, read=patience_s)
         self._allowance = min(10.0, self._allowance + RETRY_BUDGET)
         for left in range(self._retries, -1, -1):
-            wait_s, failure = 0.1 * 2 ** (self._retries - left), ""
+            wait_s, failure, begun = 0.1 * 2 ** (self._retries - left), "", False
             try:
-                response = self._http.post(path, json=asked)
+                with self._http.stream("POST", path, json=asked, timeout=timeout) as response:
+                    begun = True
+                    response.read()
+            except httpx.ReadTimeout as exc:
+                raise BackendError(f"{self._http.base_url}: no answer within {patience_s:g} s") from exc
             except httpx.HTTPError as exc:
                 error: Exception = BackendError(f"{self._http.base_url}: {type(exc).__name__}: {exc}; is it running?")
+                if begun or not isinstance(exc, (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)):
+                    raise error from exc
             except httpx.InvalidURL as exc:
                 raise InputError(f"address {self._http.base_url}: {exc}") from exc
             except ValueError as exc:

@@ -21,7 +21,8 @@ from elastic_ir.errors import BackendError, InputError
 from elastic_ir.level import Level
 from elastic_ir.schedule import Ladder, Rung
 from elastic_ir.schedule.arrivals import arrivals
-from elastic_ir.schedule.simulate import REFUSED, Outcome
+from elastic_ir.schedule.ladder import check_slo
+from elastic_ir.schedule.simulate import OFF_LADDER, REFUSED, Outcome
 
 LATEST_MS = 5.0
 """A run whose requests left later than this (p99) says more of the generator than of the service."""
@@ -64,9 +65,9 @@ class Loaded(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """The same in the form of the simulator, on the ladder's levels; answers at other levels count as refused."""
+        """The same in the form of the simulator."""
         places = {str(rung.level): place for place, rung in enumerate(self.ladder.rungs)}
-        rung = [places.get(one.level or "", REFUSED) if one.status == "200" else REFUSED for one in self.sent]
+        rung = [places.get(one.level or "", OFF_LADDER) if one.status == "200" else REFUSED for one in self.sent]
         latency = [one.latency_s if place != REFUSED else math.inf for one, place in zip(self.sent, rung, strict=True)]
         levels = [one.level for one in self.sent if one.level]
         switches = sum(a != b for a, b in itertools.pairwise(levels))
@@ -77,7 +78,9 @@ class Loaded(NamedTuple):
         """Figures for people and files; milliseconds from the scheduled send time.
 
         A request that was not answered in the generator's own time counts in ``latency_ms`` with the time waited, one
-        whose connection broke with the longest time there is. None stands where nothing was answered.
+        whose connection broke with the longest time there is. None stands where nothing was answered. The
+        share ``off_ladder`` of the answers came at levels that the ladder has not: what these are worth nobody knows,
+        so they count 0 in ``utility``, and not in ``quality``.
         """
         from hdrh.histogram import HdrHistogram
 
@@ -105,6 +108,7 @@ class Loaded(NamedTuple):
             "in_slo": sum(one.latency_s <= self.ladder.slo_s for one in answered) / len(self.sent),
             "degraded": sum(one.degraded for one in answered) / max(1, len(answered)),
             "levels": dict(Counter(one.level for one in answered)),
+            "off_ladder": int((outcome.rung == OFF_LADDER).sum()) / max(1, len(answered)),
             "quality": outcome.quality if self.ladder.judged and math.isfinite(outcome.quality) else None,
             "utility": outcome.utility if self.ladder.judged else None,
             "goodput": int(outcome.in_time.sum()) / self.seconds,
@@ -145,7 +149,7 @@ def load(
         anywhere: allow another address than this machine's own.
 
     Raises:
-        InputError: for arrivals that cannot be read, no queries, or an address elsewhere.
+        InputError: for arrivals that cannot be read, an SLO that is none, no queries, or an address elsewhere.
         BackendError: if the service does not answer.
     """
     if not queries:
@@ -154,6 +158,8 @@ def load(
     check_token(token)
     if not (anywhere or is_loopback(urlsplit(url).hostname or "")):
         raise InputError(f"{url} is not this machine; load it only if it is yours, with --anywhere")
+    if slo_ms is not None:
+        check_slo(slo_ms / 1000)
     times = due_times(form, seconds, seed)
     url, headers = url.rstrip("/"), {} if token is None else {"Authorization": f"Bearer {token}"}
     ladder = _ladder(url, headers, slo_ms)

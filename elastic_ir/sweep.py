@@ -23,6 +23,7 @@ from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.profile import BATCHES, HITS, as_asked, measure, micro_batch, monotone
 from elastic_ir.records import Query
+from elastic_ir.schedule.ladder import check_slo
 from elastic_ir.schedule.ladderfile import LadderFile, LadderLevel
 
 MEASURE = "ndcg@10"
@@ -93,8 +94,10 @@ def sweep(
             is on disk.
 
     Raises:
-        DatasetError: if no query is judged, or what is served has none. ConfigError: if no level is fast enough.
+        DatasetError: if no query is judged, or what is served has none. ConfigError: for an SLO that is none, or if no
+            level is fast enough.
     """
+    check_slo(slo_ms / 1000)
     qrels = dataset.qrels()
     judged = sorted(query for query in dataset.queries() if qrels.get(query.query_id))
     if not judged:

@@ -57,6 +57,8 @@ def test_a_sweep_gives_a_ladder_for_its_slo(pipeline: Pipeline, six_documents: P
     assert found.evaluation.baseline == str(found.reference)
     with pytest.raises(ConfigError, match="raise the SLO"):
         sweep(pipeline, load(str(six_documents)), slo_ms=0.001, seconds=0.1, progress=False)
+    with pytest.raises(ConfigError, match="slo inf s"):
+        sweep(pipeline, load(str(six_documents)), slo_ms=float("inf"))
 
 
 def test_levels_may_be_timed_over_another_collection(

@@ -25,13 +25,15 @@ def load(
     hang_up_ms: Annotated[float, typer.Option(min=1, help="After so long.")] = 50.0,
     anywhere: Annotated[bool, typer.Option("--anywhere", help="Load another machine; it must be yours.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON of the figures.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG: load, level, latency and quality over time.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG: load, level, latency and, if judged, quality over time.")
+    ] = None,
 ) -> None:
     """Send every query when it is due, answered or not, and count latency from then on.
 
     The token, where the service wants one, is taken from the environment variable ELASTIC_IR_TOKEN.
 
-    Example: elastic-ir load http://127.0.0.1:8080 --arrivals poisson:40 --queries queries.jsonl --duration 60
+    Example: elastic-ir load http://127.0.0.1:8080 --arrivals poisson:40 --queries DOCS/queries.jsonl --duration 60
     """
     from elastic_ir.datasets import stream_queries
     from elastic_ir.evaluate.files import replacing

@@ -37,7 +37,8 @@ def profile(
 ) -> None:
     """Measure how long each level takes here, by batch size and query length, and the capacity C.
 
-    Example: elastic-ir profile pipelines/elastic.yaml --dataset DOCS --output profile.json
+    Example, where DOCS has the BEIR layout, with queries.jsonl:
+    elastic-ir profile pipelines/elastic.yaml --dataset DOCS --output profile.json
     """
     from elastic_ir.datasets import load
     from elastic_ir.errors import ConfigError
@@ -45,6 +46,7 @@ def profile(
     from elastic_ir.profile import best_threads, default_levels, measure, read_profile, write_profile
     from elastic_ir.runs import use_threads
     from elastic_ir.schedule import Ladder, Rung
+    from elastic_ir.schedule.ladder import check_slo
     from elastic_ir.schedule.ladderfile import read_ladder, write_ladder
     from elastic_ir.schedule.simulate import capacity
     from elastic_ir.terminal import print_table
@@ -53,6 +55,7 @@ def profile(
         raise ConfigError("--levels and --ladder both name levels; give one of them")
     if retimed is not None and ladder is None:
         raise ConfigError("--retimed needs --ladder, whose levels it keeps")
+    check_slo(slo_ms / 1000)
     check_file(output)
     check_file(retimed)
     if threads is not None:

@@ -50,6 +50,7 @@ def simulate(
     from elastic_ir.terminal import print_table
 
     check_file(output)
+    check_file(plot)
     known = read_ladder(ladder).ladder(slo_ms)
     names = [name.strip() for name in policy.split(",")]
     tuning = times_of(arrivals, min(requests, 20_000), TUNING_SEED)

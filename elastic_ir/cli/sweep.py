@@ -37,7 +37,8 @@ def sweep(
 
     A killed sweep continues with the queries that it has not scored.
 
-    Example: elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
+    Example, where DOCS has the BEIR layout, with qrels/train.tsv:
+    elastic-ir sweep pipelines/elastic.yaml --dataset DOCS --output ladder.json
     """
     from contextlib import ExitStack
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def _mmpp(
 
 
 def _step(random: np.random.Generator, count: int, low: float, high: float, seconds: float) -> Times:
-    cycles = int(1.3 * count / ((2 * low + high) * seconds)) + 3
+    cycles = int(_enough(count) / ((2 * low + high) * seconds)) + 1
     rates = np.tile([low, high, low], cycles)
     return _of_rates(random, count, np.arange(len(rates) + 1, dtype=np.float64) * seconds, rates)
 
@@ -85,9 +86,14 @@ def _diurnal(random: np.random.Generator, count: int, low: float, high: float, p
     parts = 48
     phases = np.arange(parts) / parts
     wave = low + (high - low) * (1 - np.cos(2 * np.pi * phases)) / 2
-    cycles = int(1.3 * count / (wave.mean() * period)) + 3
+    cycles = int(_enough(count) / (wave.mean() * period)) + 1
     edges = np.arange(parts * cycles + 1, dtype=np.float64) * period / parts
     return _of_rates(random, count, edges, np.tile(wave, cycles).astype(np.float64))
+
+
+def _enough(count: int) -> float:
+    """Requests to be expected of rates that are to last for ``count``: six standard deviations more, and some."""
+    return count + 6 * math.sqrt(count) + 10
 
 
 def _of_rates(random: np.random.Generator, count: int, edges: Times, rates: Times) -> Times:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from elastic_ir.errors import ConfigError
 from elastic_ir.level import Level
+
+
+def check_slo(seconds: float) -> None:
+    """Refuse an SLO that is no span of time.
+
+    Raises:
+        ConfigError: if it is not above 0, or not finite.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"slo {seconds} s is out of range; wanted a finite time above 0")
 
 
 class Rung(NamedTuple):
@@ -30,8 +41,13 @@ class Rung(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Requests a second that full batches sustain, by the median time."""
+        """Requests a second that full batches sustain, by the median time: under load a batch is all that waits."""
         return self.max_batch / (self.typical or self.seconds)[-1]
+
+    @property
+    def best_rate(self) -> float:
+        """Requests a second that batches of the best size sustain, which need not be the full one."""
+        return max(size / time for size, time in enumerate(self.typical or self.seconds, 1))
 
     def with_overhead(self, seconds: float) -> Rung:
         """This rung where each request takes ``seconds`` more."""
@@ -69,26 +85,29 @@ class Ladder(NamedTuple):
     judged: bool = True
 
     def checked(self) -> Ladder:
-        """This ladder, or an error when a cheaper level takes longer, or is better, than a dearer one.
+        """This ladder, or an error when a cheaper level is slower, by p95 or median, or better, than a dearer one.
 
         Raises:
             ConfigError: naming the levels.
         """
         if not self.rungs:
             raise ConfigError("a ladder needs at least one level")
-        if not self.slo_s > 0:
-            raise ConfigError(f"slo {self.slo_s} s is out of range; wanted more than 0")
+        check_slo(self.slo_s)
         for rung in self.rungs:
             for times in (rung.seconds, rung.typical or rung.seconds):
-                if not times or not all(0 < time < float("inf") for time in times) or list(times) != sorted(times):
+                if not times or not all(0 < time < math.inf for time in times) or list(times) != sorted(times):
                     raise ConfigError(f"level {rung.level}: times {times} are not positive and rising with the batch")
         for dearer, cheaper in zip(self.rungs, self.rungs[1:], strict=False):
             if dearer.max_batch != cheaper.max_batch:
                 raise ConfigError(f"levels {dearer.level} and {cheaper.level} have times of different batches")
             if cheaper.quality > dearer.quality:
                 raise ConfigError(f"level {cheaper.level} is cheaper than {dearer.level} and better: drop the dearer")
-            if any(b > a for a, b in zip(dearer.seconds, cheaper.seconds, strict=True)):
-                raise ConfigError(f"level {cheaper.level} takes longer than {dearer.level}, which stands above it")
+            medians = dearer.typical or dearer.seconds, cheaper.typical or cheaper.seconds
+            for by, pair in (("p95", (dearer.seconds, cheaper.seconds)), ("median", medians)):
+                if any(b > a for a, b in zip(*pair, strict=True)):
+                    raise ConfigError(
+                        f"level {cheaper.level} takes longer than {dearer.level}, which stands above it, by the {by}"
+                    )
         return self
 
     def rung(self, level: Level) -> Rung | None:
@@ -109,10 +128,10 @@ class Ladder(NamedTuple):
     def fluid_bound(self, rate: float) -> float:
         """The best mean quality that any schedule can have at ``rate`` requests a second in the long run.
 
-        The best mix of two levels, or of one and refusal, whose mean time a request, in full batches, is no more than
-        ``1 / rate``; a refused request counts 0.
+        The best mix of two levels, or of one and refusal, whose mean time a request, in batches of the best size, is
+        no more than ``1 / rate``; a refused request counts 0.
         """
-        points = [(0.0, 0.0), *((1 / rung.rate, rung.quality) for rung in self.rungs)]
+        points = [(0.0, 0.0), *((1 / rung.best_rate, rung.quality) for rung in self.rungs)]
         budget = 1 / rate
         best = max(quality for time, quality in points if time <= budget)
         for fast in points:

@@ -14,7 +14,8 @@ from elastic_ir.schedule.control import Admission, Correction
 from elastic_ir.schedule.ladder import Ladder, Rung
 from elastic_ir.schedule.policies import Fixed, Load, Policy
 
-REFUSED = -1
+REFUSED, OFF_LADDER = -1, -2
+"""In place of the position of a level: no answer, and an answer of a service at a level that its ladder has not."""
 _P95 = 1.645
 """Standard deviations of the normal distribution below which 95% lie."""
 
@@ -26,7 +27,7 @@ class Outcome(NamedTuple):
         ladder: the levels and the SLO.
         arrived: ``[N]`` seconds.
         latency: ``[N]`` seconds from arrival to answer; infinite where refused.
-        rung: ``[N]`` position in the ladder of the level that answered; -1 where refused.
+        rung: ``[N]`` position in the ladder of the level that answered; ``REFUSED``, or ``OFF_LADDER``.
         switches: how often the level changed from one batch to the next, over all requests simulated.
     """
 
@@ -54,14 +55,20 @@ class Outcome(NamedTuple):
 
     @property
     def quality(self) -> float:
-        """Mean quality of the answered; NaN if none was."""
-        answered = self.rung[self.rung != REFUSED]
-        return float(self._qualities[answered].mean()) if len(answered) else math.nan
+        """Mean quality of the answered, but for levels off the ladder; NaN if none was."""
+        known = self.rung[self.rung >= 0]
+        return float(self._qualities[known].mean()) if len(known) else math.nan
+
+    @property
+    def worth(self) -> NDArray[np.float64]:
+        """``[N]``: quality of the answer, 0 where it came late, not at all, or at a level off the ladder."""
+        found: NDArray[np.float64] = np.where(self.in_time, self._qualities[self.rung], 0.0)
+        return found
 
     @property
     def utility(self) -> float:
-        """Mean over all requests of the quality of the answer, 0 where it came late or not at all."""
-        return float(np.where(self.in_time, self._qualities[self.rung], 0.0).mean())
+        """Mean worth of all requests."""
+        return float(self.worth.mean())
 
     @property
     def goodput(self) -> float:
@@ -85,7 +92,8 @@ class Outcome(NamedTuple):
 
     @property
     def _qualities(self) -> NDArray[np.float64]:
-        return np.array([rung.quality for rung in self.ladder.rungs])
+        """Of each level, then what ``OFF_LADDER`` and ``REFUSED`` are worth: as indices they count from the end."""
+        return np.array([*(rung.quality for rung in self.ladder.rungs), 0.0, 0.0])
 
 
 def simulate(

@@ -9,9 +9,10 @@ import pytest
 from ladders import ladder
 
 from elastic_ir.errors import InputError
-from elastic_ir.schedule import Admission, DrainRule, Fixed, HeadSlack, Thresholds
+from elastic_ir.schedule import Admission, DrainRule, Fixed, HeadSlack, Ladder, Thresholds
 from elastic_ir.schedule.arrivals import FORMS, arrivals
-from elastic_ir.schedule.simulate import Outcome, capacity, simulate
+from elastic_ir.schedule.picture import draw
+from elastic_ir.schedule.simulate import OFF_LADDER, REFUSED, Outcome, capacity, simulate
 
 LADDER = ladder()
 C = capacity(LADDER)
@@ -99,6 +100,12 @@ def test_arrivals_have_the_rate_they_say(form: str, rate: float) -> None:
     assert np.array_equal(times, arrivals(form, 40_000, seed=3))
 
 
+@pytest.mark.parametrize("form", ["step:0.1:0.2:1", "diurnal:0.1:0.2:1"])
+def test_slow_arrivals_last_for_few_requests(form: str) -> None:
+    assert all((np.diff(arrivals(form, 10, seed)) > 0).all() for seed in range(300))
+    assert len({arrivals(form, 1, seed)[0] for seed in range(300)}) == 300
+
+
 def test_a_trace_is_repeated_and_rescaled(tmp_path: Path) -> None:
     trace = tmp_path / "arrivals.txt"
     trace.write_text("12.0\n10.0\n10.5\n14.0\n")
@@ -124,3 +131,17 @@ def test_arrivals_that_cannot_be_read(form: str) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         arrivals(form, 10)
     assert len(FORMS) == 6
+
+
+def test_a_picture_shows_no_quality_that_nobody_judged(tmp_path: Path) -> None:
+    def drawn(quality: float, judged: bool) -> bytes:
+        rung = LADDER.rungs[0]._replace(quality=quality)
+        outcome = Outcome(
+            Ladder((rung,), 0.25, judged), np.arange(4.0), np.array([0.1, 0.1, 0.2, np.inf]),
+            np.array([0, 0, OFF_LADDER, REFUSED], np.int8), 0,
+        )  # fmt: skip
+        draw({"measured": outcome}, "load", tmp_path / "load.png")
+        return (tmp_path / "load.png").read_bytes()
+
+    assert drawn(1.0, judged=False) == drawn(0.5, judged=False)
+    assert drawn(1.0, judged=True) != drawn(0.5, judged=True)

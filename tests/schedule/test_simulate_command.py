@@ -57,6 +57,16 @@ def test_a_damaged_ladder_is_refused(file: Path, tmp_path: Path) -> None:
         read_ladder(file)
 
 
+def test_ladders_that_cannot_be_simulated_are_refused(file: Path) -> None:
+    call = ["simulate", "--ladder", str(file), "--arrivals", "poisson:20", "--requests", "50"]
+    endless = CliRunner().invoke(app, [*call, "--slo-ms", "inf"])
+    assert isinstance(endless.exception, ConfigError)
+    crossed = json.loads(file.read_text())
+    crossed["levels"][2]["p50_ms"] = crossed["levels"][0]["p50_ms"]
+    file.write_text(json.dumps(crossed))
+    assert "by the median" in str(CliRunner().invoke(app, call).exception)
+
+
 def test_what_nobody_answered_is_null(file: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "rows.json"
     call = ["simulate", "--ladder", str(file), "--slo-ms", "1", "--arrivals", "poisson:20", "--requests", "50"]
@@ -64,9 +74,10 @@ def test_what_nobody_answered_is_null(file: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     [row] = json.loads(output.read_text(), parse_constant=pytest.fail)["rows"]
     assert (row["quality"], row["p99_ms"], row["utility"]) == (None, None, 0)
-    again = CliRunner().invoke(app, [*call, "--output", str(tmp_path)])
-    assert isinstance(again.exception, InputError)
-    assert "is a folder" in str(again.exception)
+    for option in ("--output", "--plot"):
+        again = CliRunner().invoke(app, [*call, option, str(tmp_path)])
+        assert isinstance(again.exception, InputError)
+        assert "is a folder" in str(again.exception)
 
 
 def test_no_schedule_beats_the_bound_of_few_requests(file: Path, tmp_path: Path) -> None:

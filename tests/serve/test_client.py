@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from elastic_ir import Client
+from elastic_ir import Client, client
 from elastic_ir.cli import app
 from elastic_ir.errors import BackendError, InputError, OverloadedError
 from elastic_ir.level import Level
 from elastic_ir.loadtest import Loaded, Sent, due_times, load
 from elastic_ir.schedule import Ladder, Rung
+from elastic_ir.serve.messages import MAX_DEADLINE_MS
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -43,14 +46,20 @@ class Refusing(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None: ...
 
 
-@pytest.fixture
-def refusing() -> Iterator[str]:
-    Refusing.answer = b'{"hits": []}'
-    server = HTTPServer(("127.0.0.1", 0), Refusing)
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    Refusing.answer = b'{"hits": []}'
+    with serving(Refusing) as url:
+        yield url
 
 
 def test_odd_answers_and_settings_are_errors_of_ours(refusing: str) -> None:
@@ -92,6 +101,53 @@ def test_a_refused_request_is_tried_again_within_a_budget(refusing: str) -> None
                 client.search("x")
         assert Refusing.asked <= 30 + 4
         Refusing.left = 0
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Is slow, hangs up before it answers, or in the middle of it."""
+
+    how = ""
+    asked = 0
+
+    def do_POST(self) -> None:
+        kind = type(self)
+        kind.asked += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        if kind.how == "silent":
+            return
+        if kind.how == "slow":
+            time.sleep(0.6)
+        self.send_response(200)
+        self.send_header("Content-Length", "99" if kind.how == "broken off" else "12")
+        self.end_headers()
+        self.wfile.write(b'{"data": []}')
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("how", "asked", "message"),
+    [("slow", 1, r"no answer within 0\.3 s$"), ("silent", 2, "is it running"), ("broken off", 1, "is it running")],
+)
+def test_only_what_had_no_answer_yet_is_tried_again(how: str, asked: int, message: str) -> None:
+    Failing.how, Failing.asked = how, 0
+    with (
+        serving(Failing) as url,
+        Client(url, timeout_s=0.3, retries=1) as asking,
+        pytest.raises(BackendError, match=message),
+    ):
+        asking.embed(["cat"])
+    assert Failing.asked == asked
+
+
+def test_work_may_take_longer_than_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_DEADLINE_MS / 1000 < client.WORK_S
+    monkeypatch.setattr(client, "SEARCH_S", 0.3)
+    Failing.how = "slow"
+    with serving(Failing) as url, Client(url) as asking:
+        assert asking.embed(["cat"]) == []
+        with pytest.raises(BackendError, match=r"no answer within 0\.3 s"):
+            asking.search("cat")
 
 
 def test_a_service_that_is_not_there_is_an_error() -> None:
@@ -146,6 +202,8 @@ def test_load_goes_to_this_machine_only() -> None:
         load("127.0.0.1:9", "poisson:1", ["x"])
     with pytest.raises(InputError, match="no queries"):
         load("http://127.0.0.1:9", "poisson:1", [])
+    with pytest.raises(InputError, match="slo inf s"):
+        load("http://127.0.0.1:9", "poisson:1", ["x"], slo_ms=float("inf"))
 
 
 def test_a_late_generator_says_so() -> None:
@@ -173,3 +231,15 @@ def test_requests_given_up_count_with_the_time_waited() -> None:
     assert json.loads(json.dumps(nothing, allow_nan=False))["goodput"] == 0
     with pytest.raises(InputError, match="no request due within 1 s"):
         due_times("poisson:0.0001", 1, 0)
+
+
+def test_answers_off_the_ladder_are_answers() -> None:
+    ladder = Ladder((Rung(Level("bm25"), 0.5, (0.01,)),), 0.25)
+    good, refused = Sent(0.0, 0.0, 0.01, "200", "bm25", False), Sent(2.0, 0.0, 0.001, "503", None, False)
+    stand_in = Sent(1.0, 0.0, 0.02, "200", "dense:w0.25-d2", True)
+    found = Loaded("poisson:1", ladder, (good, stand_in, stand_in._replace(latency_s=0.3), refused), 2.0)
+    figures = found.summary()
+    assert (figures["goodput"], figures["in_slo"], figures["off_ladder"]) == (1, 0.5, pytest.approx(2 / 3))
+    assert (figures["quality"], figures["utility"]) == (0.5, 0.125)  # what the stand-in is worth nobody knows
+    assert (found.outcome.attainment, found.outcome.refused) == (0.5, 0.25)
+    assert found.outcome.percentile(1.0) == 0.3
