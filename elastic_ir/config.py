@@ -105,7 +105,8 @@ class PipelineConfig(_Settings):
         candidates: hits each retriever hands on.
         ladder: file of measured levels that ``elastic-ir sweep`` wrote, from which a search takes its level by the
             load; None shares one depth budget between the searches in flight.
-        fallback: BM25 answers when the dense side fails, and a level may name any of the three retrievers.
+        fallback: BM25 answers when the dense side fails, either side of a hybrid when the other does, and a level may
+            name any of the three retrievers; false makes each such failure an error.
         shrink_with_load: the level follows the load; false answers every search at the idle level.
         precision: number format of matrix products; ``auto`` is bf16 where the processor has it, else int8.
     """

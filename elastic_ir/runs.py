@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from elastic_ir.answer import Hits
+from elastic_ir.answer import Hits, as_asked
 from elastic_ir.errors import InputError, RunFileError
 from elastic_ir.evaluate import write_metadata
 from elastic_ir.evaluate.journal import RunJournal
@@ -31,6 +31,11 @@ HITS_AT_ONCE = 32_768
 
 MOST_AT_ONCE, MOST_RERANKED_AT_ONCE = 256, 32
 """Queries that share one pass at most, and with a reranker: what a killed process loses."""
+
+_KEPT = (
+    "the batches before are kept and the same command goes on behind them; "
+    "--allow-degraded (allow_degraded) writes such answers too"
+)
 
 
 class Shape(NamedTuple):
@@ -74,6 +79,7 @@ def write(
     batch: int | None = None,
     form: str = "trec",
     shape: Shape | None = None,
+    allow_degraded: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Search ``queries`` and write ``output`` and its sidecar ``<output>.meta.json``.
@@ -94,6 +100,7 @@ def write(
         batch: queries that share one pass; None chooses by the hits and the reranker.
         form: ``trec`` or ``msmarco``.
         shape: what becomes of the hits; None writes them as they are.
+        allow_degraded: write what is left where a model or Java fails, too; the sidecar counts such answers.
         progress: show a bar; None on a terminal only.
 
     Returns:
@@ -103,6 +110,7 @@ def write(
         InputError: if there are no queries, or one cannot be searched; ``output`` stays as it was then.
         SubnetError: if the pipeline cannot run ``level``; ``output`` stays as it was then.
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
+        BackendError: if a part of the pipeline is down, unless ``allow_degraded``; ``output`` stays as it was then.
     """
     shape, lines = shape or Shape(), run_form(form)
     wanted = pipeline.checked_level(level)
@@ -122,6 +130,7 @@ def write(
         "batch": size,
         "threads": torch.get_num_threads(),
         **shape._asdict(),
+        "allow_degraded": allow_degraded,
         "pipeline": pipeline.to_config(),
         "models": pipeline.models,
         "generation": pipeline.generation,
@@ -140,6 +149,7 @@ def write(
             digest = _digest(chunk)
             if not journal.resume(digest):
                 answers = pipeline.answers(chunk, asked, wanted, spent)
+                answers = answers if allow_degraded else list(as_asked(answers, _KEPT))
                 kept = [Ranking(a.query, shape.hits(a, a.query.query_id, k)) for a in answers]
                 text = "".join(line for ranking in kept for line in lines(ranking, tag, str(output)))
                 journal.commit(digest, text, _note(answers, kept))

@@ -155,14 +155,15 @@ class Weighted(Stage):
 class Fusion(Stage):
     """Several stages, each given the same rankings, and their results made into one per query.
 
-    What one stage notes as degraded, the result carries. A stage that fails adds nothing, and its rankings are
-    noted as degraded: ``dense_down`` for a stage named ``dense``. An ``InputError`` is the caller's mistake and
-    goes to the caller.
+    What one stage notes as degraded, the result carries. Where the others may answer for it, a stage that fails adds
+    nothing, and its rankings are noted as degraded: ``dense_down`` for a stage named ``dense``. An ``InputError`` is
+    the caller's mistake and goes to the caller.
 
     Args:
         stages: at least one.
         method: ``weighted`` (scores spread over [0, 1], then summed) or ``rrf`` (reciprocal ranks).
         weights: one for each stage, at least 0; None weighs all alike.
+        fallback: the others answer where a stage fails; False lets its error through.
 
     Raises:
         ConfigError: if the method is unknown, or stages and weights are not as above.
@@ -172,11 +173,16 @@ class Fusion(Stage):
     composite = True
 
     def __init__(
-        self, stages: Sequence[Stage], *, method: str = "weighted", weights: Sequence[float] | None = None
+        self,
+        stages: Sequence[Stage],
+        *,
+        method: str = "weighted",
+        weights: Sequence[float] | None = None,
+        fallback: bool = True,
     ) -> None:
         if method not in FUSIONS:
             raise ConfigError(f"unknown fusion method {method!r}{nearest(method, FUSIONS)}")
-        self.stages, self.method = tuple(stages), method
+        self.stages, self.method, self.fallback = tuple(stages), method, fallback
         weights = [1.0] * len(self.stages) if weights is None else weights
         self.weights = tuple(_checked(weight) for weight in weights)
         if not self.stages or len(self.stages) != len(self.weights):
@@ -194,6 +200,8 @@ class Fusion(Stage):
             except InputError:
                 raise
             except Exception as exc:
+                if not self.fallback:
+                    raise
                 logger.warning("%s failed, the others answer: %s", stage.name, described(exc))
                 branches.append(_down(stage, exc, rankings))
                 failures.append(exc)

@@ -317,17 +317,23 @@ def test_a_closed_pipeline_is_not_searched(settings: dict[str, Any], six_documen
 
 
 @pytest.mark.parametrize(("down", "left"), [("dense", "bm25"), ("bm25", "dense:w1.00-d4")])
-def test_half_of_a_hybrid_answers_alone(
+def test_half_of_a_hybrid_answers_alone_where_it_may(
     settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch, down: str, left: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise BackendError("no answer")
 
-    plain = settings | {"reranker": None, "retriever": "hybrid"}
-    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
-        branches = {stage.name: stage for stage in opened._parts.stage.stages["hybrid"].stages}  # type: ignore[attr-defined]
+    def opened(fallback: bool) -> Pipeline:
+        plain = settings | {"reranker": None, "retriever": "hybrid", "fallback": fallback}
+        pipeline = Pipeline.from_config(plain, dataset=str(six_documents))
+        branches = {stage.name: stage for stage in pipeline._parts.stage.stages["hybrid"].stages}  # type: ignore[attr-defined]
         monkeypatch.setattr(getattr(branches[down], "stage", branches[down]), "_search", fail)
-        hits = opened.search("cat on the mat")
+        return pipeline
+
+    with opened(fallback=False) as strict, pytest.raises(BackendError, match="no answer"):
+        strict.search("cat on the mat")
+    with opened(fallback=True) as lenient:
+        hits = lenient.search("cat on the mat")
         assert len(hits) > 0
         assert str(hits.level) == left
         assert hits.degraded is not None
@@ -400,7 +406,7 @@ def test_a_batch_refuses_a_level_that_a_search_would(pipeline: Pipeline, tmp_pat
     assert not list(tmp_path.glob("x.trec*"))
 
 
-def test_a_batch_without_a_denser_is_answered_by_bm25(
+def test_a_batch_without_a_denser_is_answered_by_bm25_where_that_is_allowed(
     settings: dict[str, Any], six_documents: Path, tmp_path: Path
 ) -> None:
     with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
@@ -408,7 +414,10 @@ def test_a_batch_without_a_denser_is_answered_by_bm25(
     broken = settings | {"denser": {"model": str(tmp_path / "none")}, "reranker": None}
     with Pipeline.from_config(broken, dataset=str(six_documents), index=str(index)) as opened:
         assert opened.search("cat").degraded.reasons == ("dense_down",)
-        write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, progress=False)
+        with pytest.raises(BackendError, match="dense_down"):
+            write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, progress=False)
+        assert not list(tmp_path.glob("x.trec*"))
+        write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, allow_degraded=True, progress=False)
     assert set(read_run(tmp_path / "x.trec")) == {"q"}
 
 

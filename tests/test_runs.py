@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
-from elastic_ir.errors import InputError, RunFileError
+from elastic_ir.errors import BackendError, InputError, RunFileError
 from elastic_ir.evaluate import read_metadata, read_run
 from elastic_ir.level import Level
 from elastic_ir.library import build
@@ -143,6 +143,48 @@ def test_a_run_goes_on_where_it_stopped_and_only_for_the_same_command(
         same = path.read_bytes() == (tmp_path / "whole.trec").read_bytes()
         assert same is (level is None)
         assert len(read_metadata(path)["queries_ms"]) == 20
+
+
+def test_a_run_of_what_was_not_asked_for_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    typo = settings | {"fallback": True, "denser": {"model": "no-such-model"}}
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(typo))
+    (tmp_path / "queries.tsv").write_text("q1\tcat on mat\nq2\tred tree\n")
+    output = tmp_path / "dense.trec"
+    asked = ["run", str(tmp_path / "pipeline.yaml"), "--queries", str(tmp_path / "queries.tsv"), "-o", str(output)]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, BackendError)
+    assert "level dense was asked for and bm25 answered (dense_down: " in str(refused.exception)
+    assert "no-such-model" in str(refused.exception)
+    assert list(tmp_path.glob("dense*")) == []
+    allowed = CliRunner().invoke(app, [*asked, "--allow-degraded"])
+    assert allowed.exit_code == 0, allowed.output
+    assert "2 degraded: dense_down" in allowed.output
+    metadata = read_metadata(output)
+    assert (metadata["allow_degraded"], metadata["degraded"]) == (True, {"dense_down": 2})
+
+
+def test_a_run_refused_in_the_middle_goes_on_once_all_is_well(
+    settings: dict[str, Any], cross_encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reranked = tmp_path / "x.trec", {"reranker": {"model": str(cross_encoder_folder), "candidates": 4}}
+    with Pipeline.from_config(settings | reranked) as opened:
+        assert opened.parts.ranker is not None
+        write(opened, QUERIES, tmp_path / "whole.trec", tag="t", k=5, batch=5)
+        score, batches = opened.parts.ranker.score_lists, list[int]()
+
+        def failing(lists: Any, **options: Any) -> Any:
+            batches.append(len(lists))
+            if len(batches) == 3:
+                raise MemoryError("no memory is left")
+            return score(lists, **options)
+
+        monkeypatch.setattr(opened.parts.ranker, "score_lists", failing)
+        with pytest.raises(BackendError, match=r"\(ranker_down: no memory is left\); the batches before are kept"):
+            write(opened, QUERIES, path, tag="t", k=5, batch=5)
+        assert not path.exists()
+        write(opened, QUERIES, path, tag="t", k=5, batch=5)
+    assert len(batches) == 5
+    assert path.read_bytes() == (tmp_path / "whole.trec").read_bytes()
 
 
 def test_gzip_msmarco_and_trec_say_the_same(pipeline: Pipeline, tmp_path: Path) -> None:

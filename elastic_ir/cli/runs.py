@@ -54,6 +54,10 @@ def run(
         int | None, typer.Option(help="Documents kept with --max-passage, e.g. 100; default: as many as hits.")
     ] = None,
     max_passage_delimiter: Annotated[str, typer.Option(help="Between document and passage, e.g. '#'.")] = "#",
+    allow_degraded: Annotated[
+        bool,
+        typer.Option("--allow-degraded", help="Where a model or Java fails, write what is left; default: an error."),
+    ] = False,
 ) -> None:
     """Write a run and, beside it, how it was made; a killed run continues where it stopped.
 
@@ -88,6 +92,7 @@ def run(
             batch=batch,
             form=form,
             shape=Shape(remove_query, *passages),
+            allow_degraded=allow_degraded,
         )
     degraded = "".join(f"; {count:,} degraded: {reason}" for reason, count in metadata["degraded"].items())
     mean = f"{metadata['latency_ms']['mean']:.1f} ms each on average"
