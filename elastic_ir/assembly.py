@@ -193,7 +193,13 @@ def _retrievers(
     if bm25 is None or (config.retriever, config.fallback) == ("dense", False):
         return {config.retriever: dense if config.retriever == "dense" else _present(bm25, "BM25", generation)}
     weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
-    hybrid = Fusion([dense, bm25], method=config.fusion.method, weights=weights, fallback=config.fallback)
+    hybrid = Fusion(
+        [dense, bm25],
+        method=config.fusion.method,
+        weights=weights,
+        depth=config.candidates,
+        fallback=config.fallback,
+    )
     if not config.fallback:
         return {"hybrid": hybrid}
     assert denser is not None

@@ -102,7 +102,7 @@ class PipelineConfig(_Settings):
         split: of a folder in the BEIR layout.
         index: folder of a ready index; a missing or mismatched one is an error. None uses the cache.
         retriever: ``bm25``, ``dense`` or ``hybrid``.
-        candidates: hits each retriever hands on.
+        candidates: hits each retriever hands on; a hybrid fuses so many of each, and lists what is wanted beyond below.
         ladder: file of measured levels that ``elastic-ir sweep`` wrote, from which a search takes its level by the
             load; None shares one depth budget between the searches in flight.
         fallback: BM25 answers when the dense side fails, either side of a hybrid when the other does, and a level may

@@ -365,6 +365,19 @@ def test_hybrid_joins_both(settings: dict[str, Any], six_documents: Path) -> Non
         assert str(opened.search("cat", level="bm25").level) == "bm25"
 
 
+@pytest.mark.parametrize("method", ["weighted", "rrf"])
+def test_a_hybrid_has_one_order_however_many_hits_are_wanted(
+    settings: dict[str, Any], six_documents: Path, method: str
+) -> None:
+    plain = settings | {"reranker": None, "retriever": "hybrid", "candidates": 2, "fusion": {"method": method}}
+    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
+        for query in ("the cat and the dog in the sea", "a fish in the big red tree"):
+            whole = [hit.doc_id for hit in opened.search(query, k=6)]
+            assert len(whole) == 6
+            for k in range(1, 6):
+                assert [hit.doc_id for hit in opened.search(query, k=k)] == whole[:k]
+
+
 def test_a_run_keeps_the_order_and_says_how_it_was_made(pipeline: Pipeline, tmp_path: Path) -> None:
     queries = [Query("q1", "cat on mat"), Query("q2", "where is the fish"), Query("q3", "red tree")]
     path = tmp_path / "run.trec"

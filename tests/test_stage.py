@@ -156,6 +156,7 @@ def test_close_reaches_every_leaf():
         (lambda: Fusion([bm25()], weights=[float("nan")]), "weight nan"),
         (lambda: -1 * bm25(), "weight -1"),
         (lambda: bm25() % 0, "cutoff at 0 hits"),
+        (lambda: Fusion([bm25()], depth=0), "fusion of 0 hits"),
     ],
 )
 def test_what_cannot_be_fused_is_refused(make, message):
