@@ -99,7 +99,7 @@ class PipelineConfig(_Settings):
     Attributes:
         dataset: what to search: a folder of texts or in the BEIR layout, a JSONL, CSV or TSV file of documents, an
             ir_datasets id, or ``pydocs``; its index is built on first use.
-        split: of a folder in the BEIR layout.
+        split: of a folder in the BEIR layout; None means ``test``.
         index: folder of a ready index; a missing or mismatched one is an error. None uses the cache.
         retriever: ``bm25``, ``dense`` or ``hybrid``.
         candidates: hits each retriever hands on; a hybrid fuses so many of each, and lists what is wanted beyond below.
@@ -112,7 +112,7 @@ class PipelineConfig(_Settings):
     """
 
     dataset: str | None = None
-    split: str = "test"
+    split: str | None = None
     index: str | None = None
     retriever: Literal["bm25", "dense", "hybrid"] = "dense"
     candidates: int = Field(default=100, ge=1, le=MAX_CANDIDATES)
@@ -160,7 +160,7 @@ class IndexSpec(_Settings):
     """
 
     dataset: str | None = None
-    split: str = "test"
+    split: str | None = None
     model: str = "elastic-denser-small"
     width: float = Field(default=1.0, gt=0, le=1)
     depth: int | None = Field(default=None, ge=1)

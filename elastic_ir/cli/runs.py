@@ -126,7 +126,7 @@ def lint(
         raise InputError("wanted at most one of --dataset D and --qrels FILE")
     known = Known(qrels=read_qrels(qrels)) if qrels else Known()
     if dataset is not None:
-        source = load(dataset, split or "test")
+        source = load(dataset, split)
         doc_ids = {document.doc_id for document in source.documents()} if documents else None
         try:
             judgements = source.qrels()
