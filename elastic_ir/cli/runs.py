@@ -67,6 +67,7 @@ def run(
     from elastic_ir.datasets import stream_queries
     from elastic_ir.runs import Shape, use_threads, write
 
+    check_file(output)
     if (ladder is None) != (load is None) or (load is not None and level is not None):
         raise InputError("wanted --ladder FILE and --load ARRIVALS together, and then no --level")
     if not max_passage_delimiter or (max_passage_hits is not None and max_passage_hits < 1):
