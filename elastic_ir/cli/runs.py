@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +21,7 @@ from elastic_ir.cli.options import (
 )
 from elastic_ir.errors import DatasetError, InputError
 
+T = TypeVar("T")
 runs_app = typer.Typer(help="Run files: check them, join them.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -129,12 +131,7 @@ def lint(
     if dataset is not None:
         source = load(dataset, split)
         doc_ids = {document.doc_id for document in source.documents()} if documents else None
-        try:
-            judgements = source.qrels()
-        except DatasetError as exc:
-            typer.echo(f"{exc}; looked for what needs none", err=True)
-            judgements = None
-        known = Known(source.query_ids(), doc_ids, judgements)
+        known = Known(_if_any(source.query_ids), doc_ids, _if_any(source.qrels))
     reports = {str(path): lint_run(path, known, max_hits=max_hits, min_judged=min_judged) for path in runs}
     if as_json:
         found = {
@@ -150,6 +147,15 @@ def lint(
                 say(f"  {finding}")
     if not all(report.ok for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _if_any(read: Callable[[], T]) -> T | None:
+    """What a dataset has; None, and a word on stderr, where it has none."""
+    try:
+        return read()
+    except DatasetError as exc:
+        typer.echo(f"{exc}; looked for what needs none", err=True)
+        return None
 
 
 @runs_app.command()
