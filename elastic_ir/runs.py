@@ -21,9 +21,11 @@ from elastic_ir.evaluate.journal import RunJournal
 from elastic_ir.evaluate.trec import checked_word, run_form
 from elastic_ir.level import Level
 from elastic_ir.machine import machine
-from elastic_ir.pipeline import MAX_K, Pipeline
+from elastic_ir.pipeline import MAX_K, Pipeline, check_limits
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query, Ranking
+from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.ladderfile import read_ladder
 from elastic_ir.version import __version__
 
 HITS_AT_ONCE = 32_768
@@ -112,17 +114,15 @@ def write(
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
         BackendError: if a part of the pipeline is down, unless ``allow_degraded``; ``output`` stays as it was then.
     """
+    check_options(output, tag=tag, k=k, level=level, ladder=ladder, load=load, batch=batch, form=form)
     shape, lines = shape or Shape(), run_form(form)
     wanted = pipeline.checked_level(level)
     levels: list[Level] = []
     if load is not None:
         queries = list(queries)
         wanted, levels = pipeline.levels_under(load, len(queries), ladder)
-    checked_word(tag, "tag", str(output))
     asked = min(MAX_K, k + 1) if shape.remove_query else k
     size = batch_size(asked, wanted) if batch is None else batch
-    if size < 1:
-        raise InputError(f"batch is {size}; wanted at least 1 query")
     about = {
         "tag": tag,
         "hits": k,
@@ -160,6 +160,35 @@ def write(
         write_metadata(output, metadata)
         journal.finish()
     return metadata
+
+
+def check_options(
+    output: Path,
+    *,
+    tag: str,
+    k: int = 1000,
+    level: Level | str | None = None,
+    ladder: Path | None = None,
+    load: str | None = None,
+    batch: int | None = None,
+    form: str = "trec",
+) -> None:
+    """Refuse, before an index is opened or built, what ``write`` can do with no pipeline; arguments are as there.
+
+    Raises:
+        InputError: saying what was found, and what was wanted.
+    """
+    checked_word(tag, "tag", str(output))
+    run_form(form)
+    check_limits(k)
+    if batch is not None and batch < 1:
+        raise InputError(f"batch is {batch}; wanted at least 1 query")
+    if isinstance(level, str):
+        Level.parse(level)
+    if load is not None:
+        arrivals(load, 1)
+    if ladder is not None:
+        read_ladder(ladder)
 
 
 def batch_size(k: int, level: Level) -> int:

@@ -98,6 +98,23 @@ def test_more_of_an_approximate_index_is_searched_on_request(settings: dict[str,
         found(nprobe=0)
 
 
+@pytest.mark.parametrize(
+    ("denser", "message"),
+    [
+        ({"subnet": "w0.50-d9"}, "9 layers"),
+        ({"nprobe": 3}, "'Flat' cannot be searched with nprobe=3"),
+        ({"factory": "Flit"}, "of factory 'Flit'"),
+    ],
+)
+def test_what_cannot_be_searched_is_not_built(
+    settings: dict[str, Any], six_documents: Path, denser: dict[str, Any], message: str
+) -> None:
+    before = set(library.cache_folder().glob("*"))
+    with pytest.raises(InputError, match=message):
+        Pipeline.from_config(settings | {"denser": settings["denser"] | denser}, dataset=str(six_documents))
+    assert set(library.cache_folder().glob("*")) == before
+
+
 @pytest.mark.parametrize("level", ["bm25", "hybrid:w0.25-d1", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
 def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
     hits = pipeline.search("cat on the mat", level=level)

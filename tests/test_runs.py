@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
-from elastic_ir.errors import BackendError, InputError, RunFileError
+from elastic_ir.errors import BackendError, IndexNotFoundError, InputError, RunFileError
 from elastic_ir.evaluate import read_metadata, read_run
 from elastic_ir.level import Level
 from elastic_ir.library import build
@@ -227,7 +227,7 @@ def test_passages_collapse_as_pyserini_does_it() -> None:
 def test_the_command_takes_them_all(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "pipeline.yaml").write_text(json.dumps(settings))  # JSON is YAML
     (tmp_path / "queries.tsv").write_text("q1\tcat on mat\nd5\tred tree\n")
-    output = tmp_path / "x.tsv.gz"
+    output = tmp_path / "my x.trec.gz"
     options = ["--format", "msmarco", "--batch", "1", "--hits", "3", "--remove-query"]
     options += ["--max-passage", "--max-passage-hits", "2", "--max-passage-delimiter", "#"]
     paths = ["run", str(tmp_path / "pipeline.yaml"), "--queries", str(tmp_path / "queries.tsv"), "-o", str(output)]
@@ -238,9 +238,32 @@ def test_the_command_takes_them_all(settings: dict[str, Any], tmp_path: Path) ->
     assert ["d5", "d5"] not in [line[:2] for line in lines]
     metadata = read_metadata(output)
     assert (metadata["batch"], metadata["remove_query"], metadata["max_passage"]) == (1, True, "#")
+    assert metadata["tag"] == "my-x"
     assert "--max-passage-hits of at least 1" in str(
         CliRunner().invoke(app, [*paths, "--max-passage", "--max-passage-hits", "0"]).exception
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "msmacro"], "did you mean 'msmarco'"),
+        (["--tag", "my tag"], "tag 'my tag'"),
+        (["--hits", "0"], "k is 0"),
+        (["--batch", "0"], "batch is 0"),
+        (["--level", "dnse:w0.50-d2"], "did you mean 'dense'"),
+        (["--load", "poison:40", "--ladder", "none.json"], "arrivals 'poison:40' cannot be read"),
+        (["--load", "poisson:40", "--ladder", "none.json"], "none.json"),
+        (["--output", "."], "is a folder"),
+    ],
+)
+def test_options_are_checked_before_an_index_is_opened(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "pipeline.yaml").write_text(json.dumps({"retriever": "bm25", "index": str(tmp_path / "none")}))
+    asked = ["run", str(tmp_path / "pipeline.yaml"), "--dataset", "pydocs", "--output", str(tmp_path / "x.trec")]
+    assert isinstance(CliRunner().invoke(app, asked).exception, IndexNotFoundError)
+    refused = CliRunner().invoke(app, [*asked, *options]).exception
+    assert isinstance(refused, InputError)
+    assert message in str(refused)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def run(
     """
     from elastic_ir.datasets import load as load_dataset
     from elastic_ir.datasets import stream_queries
-    from elastic_ir.runs import Shape, use_threads, write
+    from elastic_ir.evaluate.trec import tag_of
+    from elastic_ir.runs import Shape, check_options, use_threads, write
 
     check_file(output)
     if (ladder is None) != (load is None) or (load is not None and level is not None):
@@ -79,6 +80,9 @@ def run(
     if max_passage_hits is not None and not max_passage:
         raise InputError("--max-passage-hits needs --max-passage")
     passages = (max_passage_delimiter, max_passage_hits) if max_passage else (None, None)
+    asked: dict[str, Any] = {"tag": tag or tag_of(output), "k": hits, "level": level, "batch": batch, "form": form}
+    asked |= {"ladder": ladder, "load": load}
+    check_options(output, **asked)
     with open_pipeline(pipeline, dataset, split, index) as opened:
         name = opened.config.dataset
         if queries is None and name is None:
@@ -87,13 +91,7 @@ def run(
             opened,
             stream_queries(queries) if queries else load_dataset(str(name), opened.config.split).queries(),
             output,
-            tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
-            k=hits,
-            level=level,
-            ladder=ladder,
-            load=load,
-            batch=batch,
-            form=form,
+            **asked,
             shape=Shape(remove_query, *passages),
             allow_degraded=allow_degraded,
         )
@@ -182,12 +180,13 @@ def fuse(
     Example: elastic-ir runs fuse runs/bm25.trec runs/dense.trec --method rrf --output runs/hybrid.trec
     """
     from elastic_ir.evaluate.joined import write_fused
+    from elastic_ir.evaluate.trec import tag_of
 
     check_file(output)
     chosen = write_fused(
         runs,
         output,
-        tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
+        tag=tag or tag_of(output),
         method=method,
         norm=norm,
         parameters=_parameters(weights, params or []),

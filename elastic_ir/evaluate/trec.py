@@ -23,7 +23,7 @@ COLUMNS = {6: "query_id Q0 doc_id rank score tag", 3: "query_id doc_id rank"}
 """Number of columns of a run -> what they hold."""
 
 RANK = re.compile(r"[1-9]\d{0,8}")
-_WORD = re.compile(r"[^\s\0\ud800-\udfff]+")
+_WORD, _BETWEEN = re.compile(r"[^\s\0\ud800-\udfff]+"), re.compile(r"[\s\0\ud800-\udfff]+")
 _LARGEST = float(np.finfo(np.float32).max)
 _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
 _TOP_STEP = 0x7F7FFFFF - _BELOW_NORMAL
@@ -165,6 +165,11 @@ def checked_word(text: str, kind: str, where: str) -> str:
     if not _WORD.fullmatch(text):
         raise RunFileError(f"{where}: {kind} {text!r} cannot stand in a TREC file; wanted one word without whitespace")
     return text
+
+
+def tag_of(path: Path) -> str:
+    """The tag of a run that is given none: its file's name without ``.trec`` and ``.gz``, as one word."""
+    return _BETWEEN.sub("-", path.name.removesuffix(".gz").removesuffix(".trec")) or "run"
 
 
 def _checked(ranking: Ranking, where: str) -> str:
