@@ -7,16 +7,16 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from sys import intern
 from typing import IO, cast
 
 import numpy as np
 
-from elastic_ir.errors import RunFileError, nearest
+from elastic_ir.errors import InputError, RunFileError, nearest
 from elastic_ir.evaluate.files import replacing
-from elastic_ir.records import Ranking, Run
+from elastic_ir.records import Ranking, Run, in_run_order
 
 MAX_LINE_BYTES = 65_536
 COLUMNS = {6: "query_id Q0 doc_id rank score tag", 3: "query_id doc_id rank"}
@@ -105,6 +105,25 @@ def strictly_falling(scores: Sequence[float]) -> list[float]:
     step = np.maximum(step, rank[::-1] - _TOP_STEP)  # at the very bottom: room for those that follow
     bits = np.where(step == 0, 0, np.abs(step) + _BELOW_NORMAL).astype(np.int32)
     return cast("list[float]", np.copysign(bits.view(np.float32), step).tolist())
+
+
+def as_singles(scores: Iterable[float]) -> list[float]:
+    """``scores`` as trec_eval keeps them: the nearest C floats, among which there are more ties."""
+    with np.errstate(over="ignore"):
+        return cast("list[float]", np.asarray(list(scores), dtype=np.float64).astype(np.float32).tolist())
+
+
+def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
+    """doc_ids in trec_eval's order: by score as a C float, descending, ties by doc_id descending.
+
+    Raises:
+        InputError: if a score is NaN; the message begins with ``where``.
+    """
+    singles = as_singles(scores.values())
+    odd = next((doc_id for doc_id, score in zip(scores, singles, strict=True) if math.isnan(score)), None)
+    if odd is not None:
+        raise InputError(f"{where}: document {odd!r} has score NaN; wanted a number")
+    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles, strict=True))]
 
 
 def read_run(path: Path) -> Run:
