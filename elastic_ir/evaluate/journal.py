@@ -9,7 +9,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -49,9 +49,8 @@ class RunJournal:
         self._batch, self._bytes = 0, 0
         with writing(self.target):
             self._place.parent.mkdir(parents=True, exist_ok=True)
-            self._notes = _appendable(self.notes_path)
+            self._notes = self._locked()
             try:
-                self._lock()
                 self._lines = _appendable(self.part)
             except BaseException:
                 self._notes.close()
@@ -163,9 +162,19 @@ class RunJournal:
             file.seek(size)
             os.fsync(file.fileno())
 
-    def _lock(self) -> None:
+    def _locked(self) -> IO[bytes]:
+        """The notes, for this process alone; opened again where another that ended removed them before the lock."""
+        while True:
+            with ExitStack() as opened:
+                notes = opened.enter_context(_appendable(self.notes_path))
+                self._lock(notes)
+                if _is_at(self.notes_path, notes):
+                    opened.pop_all()
+                    return notes
+
+    def _lock(self, notes: IO[bytes]) -> None:
         try:
-            fcntl.flock(self._notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise RunFileError(
                 f"{self.target} is being written by another process; wait until it ends, or choose another name"
@@ -174,6 +183,12 @@ class RunJournal:
 
 def _appendable(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 def _append(file: IO[bytes], content: bytes) -> None:
