@@ -9,7 +9,7 @@ from pathlib import Path
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate import charts, html
 from elastic_ir.evaluate.documents import to_json, to_latex, to_markdown
-from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE, Evaluation
+from elastic_ir.evaluate.evaluation import JUDGED_TITLE, SIGNIFICANCE_NOTE, Evaluation
 from elastic_ir.evaluate.files import replacing
 from elastic_ir.evaluate.operating import Point, by_level, front, latency, mean_latency_ms, points
 from elastic_ir.evaluate.sections import Section, changes, made_by, wins_and_losses
@@ -95,7 +95,12 @@ def _summary(evaluation: Evaluation) -> str:
     notes = ["Means over all judged queries"]
     notes += ["below each its 95% bootstrap interval"] if evaluation.intervals else []
     notes += [SIGNIFICANCE_NOTE] if evaluation.comparisons else []
-    columns = ["run", *evaluation.measures, *(["judged@10"] if evaluation.judged_at_10 else []), "queries without hits"]
+    columns = [
+        "run",
+        *evaluation.measures,
+        *([JUDGED_TITLE] if evaluation.judged_at_10 else []),
+        "queries without hits",
+    ]
     return html.table("; ".join(notes) + ".", columns, rows)
 
 
