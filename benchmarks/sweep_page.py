@@ -21,7 +21,7 @@ from elastic_ir.evaluate.picture import draw_trade_off
 from elastic_ir.evaluate.report import trade_offs
 
 
-def sweep_page(folder: Path, dataset: str, measure: str, output: Path, split: str = "test") -> dict[str, Any]:
+def sweep_page(folder: Path, dataset: str, measure: str, output: Path, split: str | None = None) -> dict[str, Any]:
     """Evaluate every ``*.trec`` of ``folder`` and write picture, page and figures to ``output``; gives the figures."""
     runs = {path: read_metadata(path) for path in sorted(folder.glob("*.trec"))}
     names = {path: str(main_level(about) or path.stem) for path, about in runs.items()}
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder of *.trec and *.trec.meta.json")
     parser.add_argument("--dataset", required=True, help="folder in the BEIR layout or ir_datasets id")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split")
     parser.add_argument("--measure", default="ndcg@10")
     parser.add_argument("--output", type=Path, help="folder; default: that of the runs")
     arguments = parser.parse_args()

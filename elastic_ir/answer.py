@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
+from elastic_ir.errors import BackendError
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Hit, Query, Ranking
 from elastic_ir.subnet import Subnet
@@ -90,3 +91,21 @@ def degraded_of(ranking: Ranking, level: Level, requested: Level, smallest: Subn
     detail = "; ".join(note.detail for note in notes if note.detail)
     reasons = tuple(dict.fromkeys(note.reason for note in notes))
     return Degraded(reasons, level_of(level, ranking, smallest), requested, len(ranking.hits), detail)
+
+
+def as_asked(answers: Iterable[Hits], so: str) -> Iterator[Hits]:
+    """``answers``, refused where a part of the pipeline was down and what was left answered.
+
+    Args:
+        answers: of one pipeline.
+        so: what follows for the caller, which ends the error message.
+
+    Raises:
+        BackendError: naming both levels and what was down; a figure of the wrong level would be worse than none.
+    """
+    for hits in answers:
+        degraded = hits.degraded
+        if degraded is not None and (down := [reason for reason in degraded.reasons if reason.endswith("_down")]):
+            asked = f"level {degraded.requested_level} was asked for and {hits.level} answered"
+            raise BackendError(f"{asked} ({', '.join(down)}: {degraded.detail or 'no reason given'}); {so}")
+        yield hits

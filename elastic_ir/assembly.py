@@ -16,6 +16,7 @@ from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.errors import ConfigError, IndexMismatchError, ModelError, SubnetError
 from elastic_ir.index import Generation, open_index
+from elastic_ir.index.dense import check_search
 from elastic_ir.index.lucene import LuceneIndex
 from elastic_ir.level import Level
 from elastic_ir.library import STORED_TOKENS, cached
@@ -112,6 +113,9 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
             before any query.
     """
     denser, failure = _denser(config)
+    level = config.level(denser.config.full if denser else None)
+    if denser is not None:
+        denser.config.resolve(level.subnet)
     ranker = ElasticRanker.from_pretrained(config.reranker.model) if config.reranker else None
     generation = _generation(config, denser, ranker, progress)
     lucene: LuceneIndex | None = None
@@ -120,7 +124,6 @@ def assemble(config: PipelineConfig, progress: bool | None = None) -> Parts:
         settings = config.bm25
         lucene = LuceneIndex(generation.lucene_path, k1=settings.k1, b=settings.b, rm3=settings.rm3)
         bm25 = Breaker(BM25Retriever(lucene, config.candidates, threads=min(4, torch.get_num_threads())))
-    level = config.level(denser.config.full if denser else None)
     retrievers = _retrievers(config, level, denser, failure, generation, bm25)
     stage: Stage = ByLevel(retrievers, config.retriever)
     if ranker is not None and config.reranker is not None and level.rerank is not None:
@@ -153,6 +156,9 @@ def _generation(
         return generation
     if config.dataset is None:
         raise ConfigError("the pipeline names neither `dataset` nor `index`; give one, e.g. --dataset pydocs")
+    if denser is not None:
+        settings = config.denser
+        check_search(settings.factory, denser.card().dimension, settings.nprobe, settings.ef_search)
     dataset, tokens = load(config.dataset, config.split), ranker.tokens if ranker else None
     return cached(dataset, denser, config.denser, config.precision, progress, tokens=tokens)
 
@@ -193,7 +199,13 @@ def _retrievers(
     if bm25 is None or (config.retriever, config.fallback) == ("dense", False):
         return {config.retriever: dense if config.retriever == "dense" else _present(bm25, "BM25", generation)}
     weights = (config.fusion.dense_weight, 1 - config.fusion.dense_weight)
-    hybrid = Fusion([dense, bm25], method=config.fusion.method, weights=weights)
+    hybrid = Fusion(
+        [dense, bm25],
+        method=config.fusion.method,
+        weights=weights,
+        depth=config.candidates,
+        fallback=config.fallback,
+    )
     if not config.fallback:
         return {"hybrid": hybrid}
     assert denser is not None
@@ -205,7 +217,6 @@ def _dense(config: PipelineConfig, level: Level, denser: ElasticDenser | None, g
     if denser is None or generation.dense is None:
         raise IndexMismatchError(f"index {generation.path.parent} holds no vectors; build it again with a model")
     generation.dense.check(denser.card())
-    denser.config.resolve(level.subnet)
     encode = partial(denser.encode_query, precision=config.precision)
     index = generation.dense.tuned(nprobe=config.denser.nprobe, ef_search=config.denser.ef_search)
     return DenseRetriever(encode, index, config.candidates, level.subnet)

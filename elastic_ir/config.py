@@ -99,19 +99,20 @@ class PipelineConfig(_Settings):
     Attributes:
         dataset: what to search: a folder of texts or in the BEIR layout, a JSONL, CSV or TSV file of documents, an
             ir_datasets id, or ``pydocs``; its index is built on first use.
-        split: of a folder in the BEIR layout.
+        split: of a folder in the BEIR layout; None means ``test``.
         index: folder of a ready index; a missing or mismatched one is an error. None uses the cache.
         retriever: ``bm25``, ``dense`` or ``hybrid``.
-        candidates: hits each retriever hands on.
+        candidates: hits each retriever hands on; a hybrid fuses so many of each, and lists what is wanted beyond below.
         ladder: file of measured levels that ``elastic-ir sweep`` wrote, from which a search takes its level by the
             load; None shares one depth budget between the searches in flight.
-        fallback: BM25 answers when the dense side fails, and a level may name any of the three retrievers.
+        fallback: BM25 answers when the dense side fails, either side of a hybrid when the other does, and a level may
+            name any of the three retrievers; false makes each such failure an error.
         shrink_with_load: the level follows the load; false answers every search at the idle level.
         precision: number format of matrix products; ``auto`` is bf16 where the processor has it, else int8.
     """
 
     dataset: str | None = None
-    split: str = "test"
+    split: str | None = None
     index: str | None = None
     retriever: Literal["bm25", "dense", "hybrid"] = "dense"
     candidates: int = Field(default=100, ge=1, le=MAX_CANDIDATES)
@@ -159,7 +160,7 @@ class IndexSpec(_Settings):
     """
 
     dataset: str | None = None
-    split: str = "test"
+    split: str | None = None
     model: str = "elastic-denser-small"
     width: float = Field(default=1.0, gt=0, le=1)
     depth: int | None = Field(default=None, ge=1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from elastic_ir.errors import IndexLockedError, InputError
+from elastic_ir.errors import IndexLockedError, InputError, RunFileError
 
 LOCK = ".lock"
 
@@ -77,15 +77,33 @@ def replace(path: Path, data: bytes) -> None:
     rename(partial, path)
 
 
+def target_of(path: Path) -> Path:
+    """The file whose place a new one at ``path`` takes: that of a link is behind it, and the link stays.
+
+    Raises:
+        RunFileError: if a folder, device, pipe or socket is there, which no file may take the place of.
+    """
+    if path.is_dir():
+        raise RunFileError(f"output {path} is a folder; wanted the name of a file")
+    if path.exists() and not path.is_file():
+        raise RunFileError(f"output {path} is a device, pipe or socket; wanted the name of a file")
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes ``path``'s place when the block ends well; missing parent folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+    """A path to write to, which takes ``path``'s place when the block ends well; missing parent folders are made.
+
+    Raises:
+        RunFileError: as ``target_of``.
+    """
+    target = target_of(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
     try:
         yield part
         sync(part)
-        rename(part, path)
+        rename(part, target)
     finally:
         part.unlink(missing_ok=True)
 

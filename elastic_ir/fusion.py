@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TypeAlias
 
 from elastic_ir.records import Hit, Ranking, in_run_order
@@ -35,6 +36,21 @@ FUSIONS: dict[str, Fuse] = {
     "rrf": reciprocal_rank_fusion,
     "weighted": weighted_fusion,
 }
+
+
+def fused_head(fuse: Fuse, rankings: Sequence[Ranking], weights: Sequence[float], depth: int) -> Ranking:
+    """``fuse`` of the first ``depth`` hits of each ranking; other documents stand below, by their best rank in any.
+
+    So rankings that go deeper only add to the end. Scores fall by 1 from rank to rank there.
+    """
+    head = fuse([ranking._replace(hits=ranking.hits[:depth]) for ranking in rankings], weights)
+    known, below = {hit.doc_id for hit in head.hits}, dict[str, Hit]()
+    for rank, hits in enumerate(zip_longest(*(ranking.hits[depth:] for ranking in rankings)), start=1):
+        for hit in hits:
+            if hit is not None and hit.doc_id not in known:
+                below.setdefault(hit.doc_id, hit._replace(score=head.hits[-1].score - rank))
+    ordered = in_run_order((hit.doc_id, hit.score) for hit in below.values())
+    return head._replace(hits=(*head.hits, *(below[doc_id] for doc_id, _ in ordered)))
 
 
 def _min_max(hits: Sequence[Hit]) -> Iterator[float]:

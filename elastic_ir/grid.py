@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elastic_ir.answer import as_asked
 from elastic_ir.durable import whole
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.profile import HITS, as_asked, settings_of
+from elastic_ir.profile import HITS, UNMEASURED, settings_of
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, Step, replay
@@ -61,7 +62,7 @@ def runs_of_grid(
 
 
 def _retrieved(pipeline: Pipeline, queries: Sequence[Query], level: Level, most: int) -> Lists:
-    return {hits.query.query_id: list(hits) for hits in as_asked(pipeline.run(queries, most, level), level)}
+    return {hits.query.query_id: list(hits) for hits in as_asked(pipeline.run(queries, most, level), UNMEASURED)}
 
 
 def _ranked(doc_ids: Sequence[str]) -> dict[str, float]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from elastic_ir.answer import Hits
 from elastic_ir.errors import InputError, RunFileError
-from elastic_ir.evaluate.trec import numbered_lines, strictly_falling
+from elastic_ir.evaluate.trec import numbered_lines, strictly_falling, trec_order
 from elastic_ir.pipeline import Pipeline
-from elastic_ir.records import Qrels, Query, Run, in_run_order
+from elastic_ir.records import Qrels, Query, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +32,15 @@ def to_ranx(run: Run, name: str | None = None) -> Any:
 
     ranx leaves the order of equal scores to chance, so they are told apart by the least step of a float32.
     Queries without hits, which ranx cannot hold, are left out.
+
+    Raises:
+        InputError: if a score is NaN.
     """
     import ranx
 
-    ordered = {query_id: in_run_order(scores) for query_id, scores in run.items() if scores}
-    return ranx.Run({query_id: _falling(pairs) for query_id, pairs in ordered.items()}, name=name)
+    ordered = {q: trec_order(scores, f"query {q!r}") for q, scores in run.items() if scores}
+    falling = {q: _falling([(doc_id, run[q][doc_id]) for doc_id in doc_ids]) for q, doc_ids in ordered.items()}
+    return ranx.Run(falling, name=name)
 
 
 def qrels_to_ranx(qrels: Qrels) -> Any:

@@ -176,7 +176,7 @@ class Pipeline:
             SubnetError: if this pipeline does not have this level.
             BackendError: if no retriever can answer, or the pipeline was closed.
         """
-        _check_limits(k, deadline_ms)
+        check_limits(k, deadline_ms)
         requested, seconds = self.checked_level(level), None if deadline_ms is None else deadline_ms / 1000
         free = level is None and self.config.shrink_with_load
         with self.scheduler.search(requested, seconds) if free else nullcontext(requested) as chosen:
@@ -267,7 +267,7 @@ class Pipeline:
             chunk_tokens: of a chunk; None: as many as are fast.
             texts: add the hits' texts.
         """
-        _check_limits(k, deadline_ms)
+        check_limits(k, deadline_ms)
         notes = [_checked(query.text, query.query_id) for query in queries]
         found: dict[int, Hits] = {}
         deadline = _ends(deadline_ms)
@@ -319,7 +319,12 @@ class Pipeline:
         return [hit._replace(text=documents.text(hit.doc_id)) for hit in hits]
 
 
-def _check_limits(k: int, deadline_ms: float | None) -> None:
+def check_limits(k: int, deadline_ms: float | None = None) -> None:
+    """Refuse hits or milliseconds that no search takes.
+
+    Raises:
+        InputError: naming what there may be.
+    """
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MAX_K:
         raise InputError(f"k is {k!r}; wanted a whole number from 1 to {MAX_K:,}")
     if deadline_ms is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import isotonic_regression
 
-from elastic_ir.answer import Hits
+from elastic_ir.answer import as_asked
 from elastic_ir.config import checked
 from elastic_ir.durable import whole
-from elastic_ir.errors import BackendError, ConfigError, InputError
+from elastic_ir.errors import ConfigError, InputError
 from elastic_ir.level import Level
 from elastic_ir.machine import cores, machine
 from elastic_ir.pipeline import Pipeline
@@ -32,6 +32,7 @@ LEAST_RUNS = 5
 HITS = 10
 SHARES = (0.5, 0.25, 0.1)
 """Of the idle level's depth budget."""
+UNMEASURED = "nothing was measured"
 
 
 class Cell(BaseModel):
@@ -164,7 +165,7 @@ def measure(
             drawn = random.choices(by_length[tokens], k=batch)
             begun = time.perf_counter()
             asked = [Query(str(i), query.text) for i, query in enumerate(drawn)]
-            list(as_asked(pipeline.run(asked, HITS, level, batch=batch), level))
+            list(as_asked(pipeline.run(asked, HITS, level, batch=batch), UNMEASURED))
             if number:
                 taken[level, batch, tokens].append(1000 * (time.perf_counter() - begun))
         rounds = number
@@ -183,21 +184,6 @@ def measure(
         machine=machine(), models=pipeline.models, pipeline=settings_of(pipeline), corpus_sha256=pipeline.corpus_sha256,
         threads=torch.get_num_threads(), cells=cells,
     )  # fmt: skip
-
-
-def as_asked(answers: Iterable[Hits], level: Level) -> Iterator[Hits]:
-    """``answers``, refused where another level than ``level`` gave one.
-
-    Raises:
-        BackendError: naming both; a figure of the wrong level would be worse than none.
-    """
-    for hits in answers:
-        if hits.level != level:
-            detail = hits.degraded.detail if hits.degraded else "no reason given"
-            raise BackendError(
-                f"level {level} was asked for and {hits.level} answered ({detail}); nothing was measured"
-            )
-        yield hits
 
 
 def best_threads(pipeline: Pipeline, queries: Sequence[Query], most: int | None = None) -> int:

@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from elastic_ir.answer import Hits
+from elastic_ir.answer import Hits, as_asked
 from elastic_ir.errors import InputError, RunFileError
 from elastic_ir.evaluate import write_metadata
 from elastic_ir.evaluate.journal import RunJournal
 from elastic_ir.evaluate.trec import checked_word, run_form
 from elastic_ir.level import Level
 from elastic_ir.machine import machine
-from elastic_ir.pipeline import MAX_K, Pipeline
+from elastic_ir.pipeline import MAX_K, Pipeline, check_limits
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query, Ranking
+from elastic_ir.schedule.arrivals import arrivals
+from elastic_ir.schedule.ladderfile import read_ladder
 from elastic_ir.version import __version__
 
 HITS_AT_ONCE = 32_768
@@ -31,6 +33,11 @@ HITS_AT_ONCE = 32_768
 
 MOST_AT_ONCE, MOST_RERANKED_AT_ONCE = 256, 32
 """Queries that share one pass at most, and with a reranker: what a killed process loses."""
+
+_KEPT = (
+    "the batches before are kept and the same command goes on behind them; "
+    "--allow-degraded (allow_degraded) writes such answers too"
+)
 
 
 class Shape(NamedTuple):
@@ -74,6 +81,7 @@ def write(
     batch: int | None = None,
     form: str = "trec",
     shape: Shape | None = None,
+    allow_degraded: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Search ``queries`` and write ``output`` and its sidecar ``<output>.meta.json``.
@@ -94,6 +102,7 @@ def write(
         batch: queries that share one pass; None chooses by the hits and the reranker.
         form: ``trec`` or ``msmarco``.
         shape: what becomes of the hits; None writes them as they are.
+        allow_degraded: write what is left where a model or Java fails, too; the sidecar counts such answers.
         progress: show a bar; None on a terminal only.
 
     Returns:
@@ -103,18 +112,17 @@ def write(
         InputError: if there are no queries, or one cannot be searched; ``output`` stays as it was then.
         SubnetError: if the pipeline cannot run ``level``; ``output`` stays as it was then.
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
+        BackendError: if a part of the pipeline is down, unless ``allow_degraded``; ``output`` stays as it was then.
     """
+    check_options(output, tag=tag, k=k, level=level, ladder=ladder, load=load, batch=batch, form=form)
     shape, lines = shape or Shape(), run_form(form)
     wanted = pipeline.checked_level(level)
     levels: list[Level] = []
     if load is not None:
         queries = list(queries)
         wanted, levels = pipeline.levels_under(load, len(queries), ladder)
-    checked_word(tag, "tag", str(output))
     asked = min(MAX_K, k + 1) if shape.remove_query else k
     size = batch_size(asked, wanted) if batch is None else batch
-    if size < 1:
-        raise InputError(f"batch is {size}; wanted at least 1 query")
     about = {
         "tag": tag,
         "hits": k,
@@ -122,6 +130,7 @@ def write(
         "batch": size,
         "threads": torch.get_num_threads(),
         **shape._asdict(),
+        "allow_degraded": allow_degraded,
         "pipeline": pipeline.to_config(),
         "models": pipeline.models,
         "generation": pipeline.generation,
@@ -140,6 +149,7 @@ def write(
             digest = _digest(chunk)
             if not journal.resume(digest):
                 answers = pipeline.answers(chunk, asked, wanted, spent)
+                answers = answers if allow_degraded else list(as_asked(answers, _KEPT))
                 kept = [Ranking(a.query, shape.hits(a, a.query.query_id, k)) for a in answers]
                 text = "".join(line for ranking in kept for line in lines(ranking, tag, str(output)))
                 journal.commit(digest, text, _note(answers, kept))
@@ -150,6 +160,35 @@ def write(
         write_metadata(output, metadata)
         journal.finish()
     return metadata
+
+
+def check_options(
+    output: Path,
+    *,
+    tag: str,
+    k: int = 1000,
+    level: Level | str | None = None,
+    ladder: Path | None = None,
+    load: str | None = None,
+    batch: int | None = None,
+    form: str = "trec",
+) -> None:
+    """Refuse, before an index is opened or built, what ``write`` can do with no pipeline; arguments are as there.
+
+    Raises:
+        InputError: saying what was found, and what was wanted.
+    """
+    checked_word(tag, "tag", str(output))
+    run_form(form)
+    check_limits(k)
+    if batch is not None and batch < 1:
+        raise InputError(f"batch is {batch}; wanted at least 1 query")
+    if isinstance(level, str):
+        Level.parse(level)
+    if load is not None:
+        arrivals(load, 1)
+    if ladder is not None:
+        read_ladder(ladder)
 
 
 def batch_size(k: int, level: Level) -> int:

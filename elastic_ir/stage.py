@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from elastic_ir.errors import BackendError, ConfigError, InputError, nearest
-from elastic_ir.fusion import FUSIONS
+from elastic_ir.fusion import FUSIONS, fused_head
 from elastic_ir.level import Level
 from elastic_ir.records import Degradation, Query, Ranking
 
@@ -157,28 +157,39 @@ class Weighted(Stage):
 class Fusion(Stage):
     """Several stages, each given the same rankings, and their results made into one per query.
 
-    What one stage notes as degraded, the result carries. A stage that fails adds nothing, and its rankings are
-    noted as degraded: ``dense_down`` for a stage named ``dense``. An ``InputError`` is the caller's mistake and
-    goes to the caller.
+    What one stage notes as degraded, the result carries. Where the others may answer for it, a stage that fails adds
+    nothing, and its rankings are noted as degraded: ``dense_down`` for a stage named ``dense``. An ``InputError`` is
+    the caller's mistake and goes to the caller.
 
     Args:
         stages: at least one.
         method: ``weighted`` (scores spread over [0, 1], then summed) or ``rrf`` (reciprocal ranks).
         weights: one for each stage, at least 0; None weighs all alike.
+        depth: hits of each stage that are fused, whatever else they find being listed below, so that the order does not
+            depend on how many hits are wanted; None fuses all.
+        fallback: the others answer where a stage fails; False lets its error through.
 
     Raises:
-        ConfigError: if the method is unknown, or stages and weights are not as above.
+        ConfigError: if the method is unknown, or stages, weights and depth are not as above.
         BackendError: on a call, if all stages fail.
     """
 
     composite = True
 
     def __init__(
-        self, stages: Sequence[Stage], *, method: str = "weighted", weights: Sequence[float] | None = None
+        self,
+        stages: Sequence[Stage],
+        *,
+        method: str = "weighted",
+        weights: Sequence[float] | None = None,
+        depth: int | None = None,
+        fallback: bool = True,
     ) -> None:
         if method not in FUSIONS:
             raise ConfigError(f"unknown fusion method {method!r}{nearest(method, FUSIONS)}")
-        self.stages, self.method = tuple(stages), method
+        if depth is not None and depth < 1:
+            raise ConfigError(f"fusion of {depth} hits of each stage; wanted at least 1")
+        self.stages, self.method, self.depth, self.fallback = tuple(stages), method, depth, fallback
         weights = [1.0] * len(self.stages) if weights is None else weights
         self.weights = tuple(_checked(weight) for weight in weights)
         if not self.stages or len(self.stages) != len(self.weights):
@@ -196,6 +207,8 @@ class Fusion(Stage):
             except InputError:
                 raise
             except Exception as exc:
+                if not self.fallback:
+                    raise
                 logger.warning("%s failed, the others answer: %s", stage.name, described(exc))
                 branches.append(_down(stage, exc, rankings))
                 failures.append(exc)
@@ -204,7 +217,9 @@ class Fusion(Stage):
             said = ", ".join(f"{stage.name} failed ({described(exc)})" for stage, exc in each)
             raise BackendError(f"nothing is left to fuse: {said}") from failures[-1]
         fuse = FUSIONS[self.method]
-        return [fuse(branch, self.weights) for branch in zip(*branches, strict=True)]
+        if self.depth is None:
+            return [fuse(branch, self.weights) for branch in zip(*branches, strict=True)]
+        return [fused_head(fuse, branch, self.weights, self.depth) for branch in zip(*branches, strict=True)]
 
     def close(self) -> None:
         for stage in self.stages:

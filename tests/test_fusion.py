@@ -1,6 +1,8 @@
+from random import Random
+
 import pytest
 
-from elastic_ir.fusion import FUSIONS, reciprocal_rank_fusion, weighted_fusion
+from elastic_ir.fusion import FUSIONS, fused_head, reciprocal_rank_fusion, weighted_fusion
 from elastic_ir.records import Degradation, Hit, Query, Ranking
 
 QUERY = Query("q", "text")
@@ -50,3 +52,25 @@ def test_notes_are_merged_and_texts_kept(method):
     fused = FUSIONS[method]([first, second], [1.0, 1.0])
     assert fused.degraded == (cut, down)
     assert {hit.doc_id: hit.text for hit in fused.hits} == {"a": "", "b": "", "c": "text of c"}
+
+
+def test_what_is_deeper_than_the_head_stands_below_by_its_best_rank():
+    fused = fused_head(weighted_fusion, [FIRST, SECOND], [1.0, 1.0], 1)
+    assert scores(fused) == {"c": 1.0, "a": 1.0, "d": 0.0, "b": 0.0}
+    assert [hit.doc_id for hit in fused.hits] == ["c", "a", "d", "b"]
+    assert fused_head(weighted_fusion, [FIRST, SECOND], [1.0, 1.0], 3) == weighted_fusion([FIRST, SECOND], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_deeper_rankings_only_add_to_the_end(method):
+    dice = Random(0)
+    whole = [[Hit(f"d{i}", dice.random()) for i in dice.sample(range(60), 40)] for _ in range(2)]
+    rankings = [Ranking(QUERY, tuple(sorted(hits, key=lambda hit: -hit.score))) for hits in whole]
+
+    def fused(k):
+        cut = [ranking._replace(hits=ranking.hits[: max(k, 10)]) for ranking in rankings]
+        return fused_head(FUSIONS[method], cut, [0.3, 0.7], 10).hits[:k]
+
+    deepest = fused(40)
+    assert all(fused(k) == deepest[:k] for k in range(1, 41))
+    assert [hit.score for hit in deepest] == sorted((hit.score for hit in deepest), reverse=True)

@@ -26,7 +26,7 @@ from elastic_ir.records import Query, Ranking
 from elastic_ir.stage import SearchContext
 
 QRELS = {"q1": {"b": 2, "c": 1}, "q2": {"a": 1, "z": 0}, "unjudged": {}}
-TIED = {"q1": {"a": 1.0, "b": 1.0, "c": 1.0}, "q2": {"a": 0.5, "y": 0.5, "z": 2.0}, "empty": {}}
+TIED = {"q1": {"a": 1.0 + 1e-12, "b": 1.0, "c": 1.0}, "q2": {"a": 0.5, "y": 0.5, "z": 2.0}, "empty": {}}
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,23 @@ def test_more_of_an_approximate_index_is_searched_on_request(settings: dict[str,
         found(nprobe=0)
 
 
+@pytest.mark.parametrize(
+    ("denser", "message"),
+    [
+        ({"subnet": "w0.50-d9"}, "9 layers"),
+        ({"nprobe": 3}, "'Flat' cannot be searched with nprobe=3"),
+        ({"factory": "Flit"}, "of factory 'Flit'"),
+    ],
+)
+def test_what_cannot_be_searched_is_not_built(
+    settings: dict[str, Any], six_documents: Path, denser: dict[str, Any], message: str
+) -> None:
+    before = set(library.cache_folder().glob("*"))
+    with pytest.raises(InputError, match=message):
+        Pipeline.from_config(settings | {"denser": settings["denser"] | denser}, dataset=str(six_documents))
+    assert set(library.cache_folder().glob("*")) == before
+
+
 @pytest.mark.parametrize("level", ["bm25", "hybrid:w0.25-d1", "dense:w0.50-d2", "dense:w0.25-d1+rerank:w0.50:2@1.00"])
 def test_a_level_is_used_exactly(pipeline: Pipeline, level: str) -> None:
     hits = pipeline.search("cat on the mat", level=level)
@@ -317,17 +334,23 @@ def test_a_closed_pipeline_is_not_searched(settings: dict[str, Any], six_documen
 
 
 @pytest.mark.parametrize(("down", "left"), [("dense", "bm25"), ("bm25", "dense:w1.00-d4")])
-def test_half_of_a_hybrid_answers_alone(
+def test_half_of_a_hybrid_answers_alone_where_it_may(
     settings: dict[str, Any], six_documents: Path, monkeypatch: pytest.MonkeyPatch, down: str, left: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise BackendError("no answer")
 
-    plain = settings | {"reranker": None, "retriever": "hybrid"}
-    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
-        branches = {stage.name: stage for stage in opened._parts.stage.stages["hybrid"].stages}  # type: ignore[attr-defined]
+    def opened(fallback: bool) -> Pipeline:
+        plain = settings | {"reranker": None, "retriever": "hybrid", "fallback": fallback}
+        pipeline = Pipeline.from_config(plain, dataset=str(six_documents))
+        branches = {stage.name: stage for stage in pipeline._parts.stage.stages["hybrid"].stages}  # type: ignore[attr-defined]
         monkeypatch.setattr(getattr(branches[down], "stage", branches[down]), "_search", fail)
-        hits = opened.search("cat on the mat")
+        return pipeline
+
+    with opened(fallback=False) as strict, pytest.raises(BackendError, match="no answer"):
+        strict.search("cat on the mat")
+    with opened(fallback=True) as lenient:
+        hits = lenient.search("cat on the mat")
         assert len(hits) > 0
         assert str(hits.level) == left
         assert hits.degraded is not None
@@ -357,6 +380,19 @@ def test_hybrid_joins_both(settings: dict[str, Any], six_documents: Path) -> Non
         assert len(hits) == 6
         assert str(hits.level) == "hybrid:w1.00-d4"
         assert str(opened.search("cat", level="bm25").level) == "bm25"
+
+
+@pytest.mark.parametrize("method", ["weighted", "rrf"])
+def test_a_hybrid_has_one_order_however_many_hits_are_wanted(
+    settings: dict[str, Any], six_documents: Path, method: str
+) -> None:
+    plain = settings | {"reranker": None, "retriever": "hybrid", "candidates": 2, "fusion": {"method": method}}
+    with Pipeline.from_config(plain, dataset=str(six_documents)) as opened:
+        for query in ("the cat and the dog in the sea", "a fish in the big red tree"):
+            whole = [hit.doc_id for hit in opened.search(query, k=6)]
+            assert len(whole) == 6
+            for k in range(1, 6):
+                assert [hit.doc_id for hit in opened.search(query, k=k)] == whole[:k]
 
 
 def test_a_run_keeps_the_order_and_says_how_it_was_made(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -400,7 +436,7 @@ def test_a_batch_refuses_a_level_that_a_search_would(pipeline: Pipeline, tmp_pat
     assert not list(tmp_path.glob("x.trec*"))
 
 
-def test_a_batch_without_a_denser_is_answered_by_bm25(
+def test_a_batch_without_a_denser_is_answered_by_bm25_where_that_is_allowed(
     settings: dict[str, Any], six_documents: Path, tmp_path: Path
 ) -> None:
     with Pipeline.from_config(settings, dataset=str(six_documents)) as opened:
@@ -408,7 +444,10 @@ def test_a_batch_without_a_denser_is_answered_by_bm25(
     broken = settings | {"denser": {"model": str(tmp_path / "none")}, "reranker": None}
     with Pipeline.from_config(broken, dataset=str(six_documents), index=str(index)) as opened:
         assert opened.search("cat").degraded.reasons == ("dense_down",)
-        write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, progress=False)
+        with pytest.raises(BackendError, match="dense_down"):
+            write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, progress=False)
+        assert not list(tmp_path.glob("x.trec*"))
+        write(opened, [Query("q", "cat")], tmp_path / "x.trec", tag="t", k=3, allow_degraded=True, progress=False)
     assert set(read_run(tmp_path / "x.trec")) == {"q"}
 
 

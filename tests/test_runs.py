@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from elastic_ir.cli import app
 from elastic_ir.datasets import load
 from elastic_ir.dense import ElasticDenser
-from elastic_ir.errors import InputError, RunFileError
+from elastic_ir.errors import BackendError, IndexNotFoundError, InputError, RunFileError
 from elastic_ir.evaluate import read_metadata, read_run
 from elastic_ir.level import Level
 from elastic_ir.library import build
@@ -145,6 +145,48 @@ def test_a_run_goes_on_where_it_stopped_and_only_for_the_same_command(
         assert len(read_metadata(path)["queries_ms"]) == 20
 
 
+def test_a_run_of_what_was_not_asked_for_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    typo = settings | {"fallback": True, "denser": {"model": "no-such-model"}}
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(typo))
+    (tmp_path / "queries.tsv").write_text("q1\tcat on mat\nq2\tred tree\n")
+    output = tmp_path / "dense.trec"
+    asked = ["run", str(tmp_path / "pipeline.yaml"), "--queries", str(tmp_path / "queries.tsv"), "-o", str(output)]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, BackendError)
+    assert "level dense was asked for and bm25 answered (dense_down: " in str(refused.exception)
+    assert "no-such-model" in str(refused.exception)
+    assert list(tmp_path.glob("dense*")) == []
+    allowed = CliRunner().invoke(app, [*asked, "--allow-degraded"])
+    assert allowed.exit_code == 0, allowed.output
+    assert "2 degraded: dense_down" in allowed.output
+    metadata = read_metadata(output)
+    assert (metadata["allow_degraded"], metadata["degraded"]) == (True, {"dense_down": 2})
+
+
+def test_a_run_refused_in_the_middle_goes_on_once_all_is_well(
+    settings: dict[str, Any], cross_encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reranked = tmp_path / "x.trec", {"reranker": {"model": str(cross_encoder_folder), "candidates": 4}}
+    with Pipeline.from_config(settings | reranked) as opened:
+        assert opened.parts.ranker is not None
+        write(opened, QUERIES, tmp_path / "whole.trec", tag="t", k=5, batch=5)
+        score, batches = opened.parts.ranker.score_lists, list[int]()
+
+        def failing(lists: Any, **options: Any) -> Any:
+            batches.append(len(lists))
+            if len(batches) == 3:
+                raise MemoryError("no memory is left")
+            return score(lists, **options)
+
+        monkeypatch.setattr(opened.parts.ranker, "score_lists", failing)
+        with pytest.raises(BackendError, match=r"\(ranker_down: no memory is left\); the batches before are kept"):
+            write(opened, QUERIES, path, tag="t", k=5, batch=5)
+        assert not path.exists()
+        write(opened, QUERIES, path, tag="t", k=5, batch=5)
+    assert len(batches) == 5
+    assert path.read_bytes() == (tmp_path / "whole.trec").read_bytes()
+
+
 def test_gzip_msmarco_and_trec_say_the_same(pipeline: Pipeline, tmp_path: Path) -> None:
     write(pipeline, QUERIES, tmp_path / "x.trec", tag="t", k=5)
     write(pipeline, QUERIES, tmp_path / "x.trec.gz", tag="t", k=5)
@@ -185,7 +227,7 @@ def test_passages_collapse_as_pyserini_does_it() -> None:
 def test_the_command_takes_them_all(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "pipeline.yaml").write_text(json.dumps(settings))  # JSON is YAML
     (tmp_path / "queries.tsv").write_text("q1\tcat on mat\nd5\tred tree\n")
-    output = tmp_path / "x.tsv.gz"
+    output = tmp_path / "my x.trec.gz"
     options = ["--format", "msmarco", "--batch", "1", "--hits", "3", "--remove-query"]
     options += ["--max-passage", "--max-passage-hits", "2", "--max-passage-delimiter", "#"]
     paths = ["run", str(tmp_path / "pipeline.yaml"), "--queries", str(tmp_path / "queries.tsv"), "-o", str(output)]
@@ -196,9 +238,32 @@ def test_the_command_takes_them_all(settings: dict[str, Any], tmp_path: Path) ->
     assert ["d5", "d5"] not in [line[:2] for line in lines]
     metadata = read_metadata(output)
     assert (metadata["batch"], metadata["remove_query"], metadata["max_passage"]) == (1, True, "#")
+    assert metadata["tag"] == "my-x"
     assert "--max-passage-hits of at least 1" in str(
         CliRunner().invoke(app, [*paths, "--max-passage", "--max-passage-hits", "0"]).exception
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "msmacro"], "did you mean 'msmarco'"),
+        (["--tag", "my tag"], "tag 'my tag'"),
+        (["--hits", "0"], "k is 0"),
+        (["--batch", "0"], "batch is 0"),
+        (["--level", "dnse:w0.50-d2"], "did you mean 'dense'"),
+        (["--load", "poison:40", "--ladder", "none.json"], "arrivals 'poison:40' cannot be read"),
+        (["--load", "poisson:40", "--ladder", "none.json"], "none.json"),
+        (["--output", "."], "is a folder"),
+    ],
+)
+def test_options_are_checked_before_an_index_is_opened(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "pipeline.yaml").write_text(json.dumps({"retriever": "bm25", "index": str(tmp_path / "none")}))
+    asked = ["run", str(tmp_path / "pipeline.yaml"), "--dataset", "pydocs", "--output", str(tmp_path / "x.trec")]
+    assert isinstance(CliRunner().invoke(app, asked).exception, IndexNotFoundError)
+    refused = CliRunner().invoke(app, [*asked, *options]).exception
+    assert isinstance(refused, InputError)
+    assert message in str(refused)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,12 @@ def test_a_branch_that_fails_adds_nothing_but_a_note(error, detail):
         assert all(set(result.degraded) == {so_far, note} for result in results)
 
 
+def test_without_fallback_the_error_of_a_branch_goes_to_the_caller():
+    assert run(Fusion([dense(), bm25()], fallback=False)) == run(dense() + bm25())
+    with pytest.raises(BackendError, match="no answer"):
+        run(Fusion([dense(), Failing("bm25")], fallback=False))
+
+
 def test_when_all_branches_fail_all_are_named():
     with pytest.raises(BackendError, match=r"dense failed .*no memory.* bm25 failed .*no answer"):
         run(Failing("dense", RuntimeError("no memory")) + Failing("bm25"))
@@ -150,6 +156,7 @@ def test_close_reaches_every_leaf():
         (lambda: Fusion([bm25()], weights=[float("nan")]), "weight nan"),
         (lambda: -1 * bm25(), "weight -1"),
         (lambda: bm25() % 0, "cutoff at 0 hits"),
+        (lambda: Fusion([bm25()], depth=0), "fusion of 0 hits"),
     ],
 )
 def test_what_cannot_be_fused_is_refused(make, message):

@@ -122,6 +122,18 @@ def test_levels_that_are_slow_or_dominated_are_left_out() -> None:
     assert _spread([dear, worse, cheap], [0.7, 0.69, 0.1], 2) == [dear, cheap]
 
 
+def test_without_splits_all_judgements_there_are_choose(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("# Page\n\na cat")
+    config = tmp_path / "p.yaml"
+    config.write_text(json.dumps(settings))
+    asked = ["sweep", str(config), "--dataset", str(tmp_path / "docs"), "--output", str(tmp_path / "ladder.json")]
+    result = CliRunner().invoke(app, asked)
+    assert "has no splits: levels are chosen by all its judgements" in result.stderr
+    assert "no relevance judgments" in str(result.exception)
+    assert "has no splits" in str(CliRunner().invoke(app, [*asked, "--split", "train"]).exception)
+
+
 def test_the_command_writes_ladder_picture_and_page(
     settings: dict[str, Any], six_documents: Path, tmp_path: Path
 ) -> None:
@@ -132,9 +144,10 @@ def test_the_command_writes_ladder_picture_and_page(
     result = CliRunner().invoke(app, [*asked, *options])
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert "given up: dense:w1.00-d4+rerank:w1.00:6@1.00" in result.output
-    absent = CliRunner().invoke(app, [*asked[:4], "--split", "train", "--output", str(ladder)])
-    assert isinstance(absent.exception, DatasetError)
-    assert "no split 'train'; known: test" in str(absent.exception)
+    for chosen in ([], ["--split", "train"]):
+        absent = CliRunner().invoke(app, [*asked[:4], *chosen, "--output", str(ladder)])
+        assert isinstance(absent.exception, DatasetError)
+        assert "no split 'train'; known: test" in str(absent.exception)
     assert read_ladder(ladder).slo_ms == 60000
     assert plot.stat().st_size > 0
     assert "Sweep" in page.read_text()

@@ -102,7 +102,7 @@ def evaluate(
             raise InputError(f"--output and --report are both {output}; wanted two files")
     for path in (output, report):
         check_file(path)
-    sources = {label_of(name): load(name, split or "test") for name in dataset or ()}
+    sources = {label_of(name): load(name, split) for name in dataset or ()}
     labels = [label_of(name) for name in dataset] if dataset else [str(qrels)]
     default = ANSWER_MEASURES if answers else MEASURES
     measures = list(default) if metrics is None else [name for name in _split_measures(metrics) if name]

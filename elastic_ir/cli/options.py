@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elastic_ir.errors import InputError
+from elastic_ir.durable import target_of
 
 if TYPE_CHECKING:
     from elastic_ir.pipeline import Pipeline
@@ -67,13 +67,13 @@ def needs_serve() -> None:
 
 
 def check_file(path: Path | None) -> None:
-    """Refuse, before any work, a file to be written where there is a folder; None is not written.
+    """Refuse, before any work, a file to be written where there is a folder or a device; None is not written.
 
     Raises:
-        InputError: naming it.
+        RunFileError: naming it.
     """
-    if path is not None and path.is_dir():
-        raise InputError(f"output {path} is a folder; wanted the name of a file")
+    if path is not None:
+        target_of(path)
 
 
 def say(text: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +21,7 @@ from elastic_ir.cli.options import (
 )
 from elastic_ir.errors import DatasetError, InputError
 
+T = TypeVar("T")
 runs_app = typer.Typer(help="Run files: check them, join them.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -54,6 +56,10 @@ def run(
         int | None, typer.Option(help="Documents kept with --max-passage, e.g. 100; default: as many as hits.")
     ] = None,
     max_passage_delimiter: Annotated[str, typer.Option(help="Between document and passage, e.g. '#'.")] = "#",
+    allow_degraded: Annotated[
+        bool,
+        typer.Option("--allow-degraded", help="Where a model or Java fails, write what is left; default: an error."),
+    ] = False,
 ) -> None:
     """Write a run and, beside it, how it was made; a killed run continues where it stopped.
 
@@ -61,8 +67,10 @@ def run(
     """
     from elastic_ir.datasets import load as load_dataset
     from elastic_ir.datasets import stream_queries
-    from elastic_ir.runs import Shape, use_threads, write
+    from elastic_ir.evaluate.trec import tag_of
+    from elastic_ir.runs import Shape, check_options, use_threads, write
 
+    check_file(output)
     if (ladder is None) != (load is None) or (load is not None and level is not None):
         raise InputError("wanted --ladder FILE and --load ARRIVALS together, and then no --level")
     if not max_passage_delimiter or (max_passage_hits is not None and max_passage_hits < 1):
@@ -72,6 +80,9 @@ def run(
     if max_passage_hits is not None and not max_passage:
         raise InputError("--max-passage-hits needs --max-passage")
     passages = (max_passage_delimiter, max_passage_hits) if max_passage else (None, None)
+    asked: dict[str, Any] = {"tag": tag or tag_of(output), "k": hits, "level": level, "batch": batch, "form": form}
+    asked |= {"ladder": ladder, "load": load}
+    check_options(output, **asked)
     with open_pipeline(pipeline, dataset, split, index) as opened:
         name = opened.config.dataset
         if queries is None and name is None:
@@ -80,14 +91,9 @@ def run(
             opened,
             stream_queries(queries) if queries else load_dataset(str(name), opened.config.split).queries(),
             output,
-            tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
-            k=hits,
-            level=level,
-            ladder=ladder,
-            load=load,
-            batch=batch,
-            form=form,
+            **asked,
             shape=Shape(remove_query, *passages),
+            allow_degraded=allow_degraded,
         )
     degraded = "".join(f"; {count:,} degraded: {reason}" for reason, count in metadata["degraded"].items())
     mean = f"{metadata['latency_ms']['mean']:.1f} ms each on average"
@@ -121,14 +127,9 @@ def lint(
         raise InputError("wanted at most one of --dataset D and --qrels FILE")
     known = Known(qrels=read_qrels(qrels)) if qrels else Known()
     if dataset is not None:
-        source = load(dataset, split or "test")
+        source = load(dataset, split)
         doc_ids = {document.doc_id for document in source.documents()} if documents else None
-        try:
-            judgements = source.qrels()
-        except DatasetError as exc:
-            typer.echo(f"{exc}; looked for what needs none", err=True)
-            judgements = None
-        known = Known(source.query_ids(), doc_ids, judgements)
+        known = Known(_if_any(source.query_ids), doc_ids, _if_any(source.qrels))
     reports = {str(path): lint_run(path, known, max_hits=max_hits, min_judged=min_judged) for path in runs}
     if as_json:
         found = {
@@ -144,6 +145,15 @@ def lint(
                 say(f"  {finding}")
     if not all(report.ok for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _if_any(read: Callable[[], T]) -> T | None:
+    """What a dataset has; None, and a word on stderr, where it has none."""
+    try:
+        return read()
+    except DatasetError as exc:
+        typer.echo(f"{exc}; looked for what needs none", err=True)
+        return None
 
 
 @runs_app.command()
@@ -170,12 +180,13 @@ def fuse(
     Example: elastic-ir runs fuse runs/bm25.trec runs/dense.trec --method rrf --output runs/hybrid.trec
     """
     from elastic_ir.evaluate.joined import write_fused
+    from elastic_ir.evaluate.trec import tag_of
 
     check_file(output)
     chosen = write_fused(
         runs,
         output,
-        tag=tag or output.name.removesuffix(".gz").removesuffix(".trec"),
+        tag=tag or tag_of(output),
         method=method,
         norm=norm,
         parameters=_parameters(weights, params or []),

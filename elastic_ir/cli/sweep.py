@@ -16,7 +16,9 @@ def sweep(
     pipeline: Annotated[Path, typer.Argument(help="Pipeline in YAML.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON of the ladder.")],
     dataset: DatasetOption = None,
-    split: Annotated[str, typer.Option(help="Split with the judgements to choose by.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Split of a BEIR folder with the judgements to choose by. Default: train.")
+    ] = None,
     index: IndexOption = None,
     served: Annotated[
         str | None,
@@ -66,7 +68,11 @@ def sweep(
     name = dataset or read_config(pipeline).dataset
     if name is None:
         raise ConfigError("a sweep needs judged queries; name the collection with --dataset")
-    collection = load(name, split=split)
+    collection = load(name, split)
+    if split is None and collection.has_splits:
+        collection = load(name, "train")
+    elif split is None:
+        typer.echo(f"{name} has no splits: levels are chosen by all its judgements; measure them by others", err=True)
     collection.qrels()  # before an index is built
     if served_index is not None and served is None:
         raise InputError("--served-index needs --served, whose queries are timed")

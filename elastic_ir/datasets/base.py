@@ -18,11 +18,13 @@ class Dataset(ABC):
         name: what the user called it.
         key: short name of the documents, safe as a file name; datasets over the same documents share it.
         remote: whether documents may have to be downloaded before they can be read.
+        has_splits: whether its judgments come in splits that ``load`` chooses from.
     """
 
     name: str
     key: str
     remote = False
+    has_splits = False
 
     @property
     def count(self) -> int | None:

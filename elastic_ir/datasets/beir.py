@@ -31,6 +31,8 @@ class BeirFolder(Dataset):
         DatasetError: if there is no such folder, or no corpus in it.
     """
 
+    has_splits = True
+
     def __init__(self, name: str, split: str = "test") -> None:
         path = Path(name)
         place = path.resolve()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import regex
 
-from elastic_ir.records import Qrels, Run, in_run_order
+from elastic_ir.evaluate.trec import trec_order
+from elastic_ir.records import Qrels, Run
 
 ANSWER_MEASURES = ("hit_rate@1", "hit_rate@5", "hit_rate@20", "hit_rate@100")
 """Top-k accuracy, of judgments that ``answer_qrels`` makes."""
@@ -30,7 +30,7 @@ def normalised(text: str) -> str:
 def wanted_documents(runs: Iterable[Run], queries: Iterable[str], depth: int = DEPTH) -> set[str]:
     """doc_ids among the first ``depth`` of any run, of ``queries``."""
     asked = set(queries)
-    return {doc_id for run in runs for query_id in asked & run.keys() for doc_id in _first(run[query_id], depth)}
+    return {doc_id for run in runs for query_id in asked & run.keys() for doc_id in _first(run, query_id, depth)}
 
 
 def answer_qrels(
@@ -50,15 +50,12 @@ def answer_qrels(
     for run in runs:
         for query_id, wanted in patterns.items():
             judged = qrels[query_id]
-            for doc_id in _first(run.get(query_id, {}), depth):
+            for doc_id in _first(run, query_id, depth):
                 if doc_id not in judged:
                     text = read.get(doc_id, "")
                     judged[doc_id] = int(any(pattern in text for pattern in wanted))
     return {query_id: judged or {"-": 0} for query_id, judged in qrels.items()}
 
 
-def _first(scores: Mapping[str, float], depth: int) -> list[str]:
-    """Its first documents, with scores as trec_eval reads them: in single precision."""
-    with np.errstate(over="ignore"):
-        singles = np.asarray(list(scores.values()), np.float64).astype(np.float32).tolist()
-    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles, strict=True))[:depth]]
+def _first(run: Run, query_id: str, depth: int) -> list[str]:
+    return trec_order(run.get(query_id, {}), f"query {query_id!r}")[:depth]

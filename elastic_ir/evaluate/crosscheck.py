@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from elastic_ir.errors import BackendError, CrossCheckError
 from elastic_ir.evaluate.evaluation import Evaluation
-from elastic_ir.evaluate.figures import trec_order
 from elastic_ir.evaluate.measures import Measure
+from elastic_ir.evaluate.trec import trec_order
 from elastic_ir.records import Qrels, Run
 
 TOLERANCE = 1e-10

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE
 from elastic_ir.evaluate.operating import by_level, front, latency, points
-from elastic_ir.evaluate.sections import Section, changes, made_by, wins_and_losses
+from elastic_ir.evaluate.sections import Section, amount, changes, made_by, wins_and_losses
 from elastic_ir.evaluate.tables import escaped, latex_text, markdown_rows
 
 _LATEX_NOTE = SIGNIFICANCE_NOTE.replace("†", r"$^\dagger$").replace("<", "$<$")
@@ -85,8 +85,8 @@ def _markdown(section: Section) -> Iterator[str]:
                 p.run,
                 str(p.level or ""),
                 f"{p.quality:.4f}",
-                _amount(p.latency_ms),
-                _amount(p.flops and p.flops / 1e9),
+                amount(p.latency_ms),
+                amount(p.flops and p.flops / 1e9),
                 "yes" if p in best else "",
             ]
             for p in found
@@ -114,7 +114,3 @@ def _markdown(section: Section) -> Iterator[str]:
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     return f"### {escaped(title)}\n\n{markdown_rows(columns, rows, texts)}"
-
-
-def _amount(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

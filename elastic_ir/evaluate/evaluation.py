@@ -29,6 +29,7 @@ FORMULA_HITS = 1_000_000
 LARGEST_EXPONENT = 1000
 """Largest grade of which a measure may count 2 to its power: the sum of many stays a float."""
 _JUDGED = Measure("judged", 10)
+JUDGED_TITLE = "top 10 judged"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Evaluation:
         measures: in the order asked for, as ranx spells them.
         queries: how many were judged; every mean is over all of them.
         missing: run -> judged queries it has no hit for; they count 0.
-        judged_at_10: run -> mean share of its top 10 hits that somebody judged.
+        judged_at_10: run -> share of its top 10 hits that somebody judged, the mean over the judged queries that it has
+            hits for; 0 where there are none.
         means: run -> measure -> mean.
         intervals: run -> measure -> 95% bootstrap interval of the mean.
         per_query: run -> measure -> query_id -> figure.
@@ -99,7 +101,7 @@ class Evaluation:
         """The summary table in Markdown, what it is over, and the comparisons."""
         parts = [markdown(self.measures, {run: self.row(run) for run in self.means}, digits)]
         judged = ", ".join(f"{escaped(run)} {share:.3f}" for run, share in self.judged_at_10.items())
-        parts.append(f"{self.coverage}. Judged@10: {judged}.\n")
+        parts.append(f"{self.coverage}. {JUDGED_TITLE.capitalize()}: {judged}.\n")
         if self.comparisons:
             head, lines = self._compared(digits)
             parts += [f"{SIGNIFICANCE_NOTE}.\n", markdown_rows(head, lines, texts=2)]
@@ -116,13 +118,11 @@ class Evaluation:
 
         table = Table(caption=SIGNIFICANCE_NOTE if self.comparisons else None)
         table.add_column("run")
-        extra = [] if str(_JUDGED) in self.measures else [str(_JUDGED)]
-        for measure in (*self.measures, *extra, "missing"):
-            table.add_column(Text(measure), justify="right")
+        for column in (*self.measures, JUDGED_TITLE, "missing"):
+            table.add_column(Text(column), justify="right")
         for run in self.means:
             cells = [Text(f"{c.value:.{digits}f}{'†' * c.significant}", "bold" * c.best) for c in self.row(run)]
-            shares = [f"{self.judged_at_10[run]:.3f}" for _ in extra]
-            table.add_row(Text(run), *cells, *shares, str(self.missing[run]))
+            table.add_row(Text(run), *cells, f"{self.judged_at_10[run]:.3f}", str(self.missing[run]))
             if intervals:
                 bounds = (self.intervals[run][measure] for measure in self.measures)
                 spans = [Text(f"{low:.{digits - 1}f}–{high:.{digits - 1}f}", "dim") for low, high in bounds]
@@ -205,7 +205,8 @@ def evaluate(
         blocks = [compute(block.tables(name, run), [*wanted, _JUDGED]) for block in judgements]
         *columns, shares = map(np.concatenate, zip(*blocks, strict=True))
         figures[name] = dict(zip(map(str, wanted), columns, strict=True))
-        judged_at_10[name] = float(shares.mean())
+        with_hits = np.array([bool(run.get(query_id)) for query_id in judged])
+        judged_at_10[name] = float(shares[with_hits].mean()) if with_hits.any() else 0.0
     return Evaluation(
         measures=tuple(map(str, wanted)),
         queries=len(judged),

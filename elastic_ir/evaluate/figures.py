@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate.measures import Measure
+from elastic_ir.evaluate.trec import trec_order
 from elastic_ir.records import Qrels, Run, in_run_order
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -73,20 +74,6 @@ class Judgements:
             order = trec_order(run.get(query_id, {}), f"run {name!r}, query {query_id!r}")
             ranking[row, : len(order)] = [numbers.get(doc_id, UNJUDGED) for doc_id in order]
         return Tables(self._grades, ranking)
-
-
-def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
-    """doc_ids in trec_eval's order: it keeps scores as C floats, and so sees more ties.
-
-    Raises:
-        InputError: if a score is NaN; the message begins with ``where``.
-    """
-    with np.errstate(over="ignore"):
-        singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32)
-    if np.isnan(singles).any():
-        doc_id = list(scores)[int(np.flatnonzero(np.isnan(singles))[0])]
-        raise InputError(f"{where}: document {doc_id!r} has score NaN; wanted a number")
-    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles.tolist(), strict=True))]
 
 
 def engine(name: EngineName) -> Engine:

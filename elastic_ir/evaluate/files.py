@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast
 
-from elastic_ir.durable import sync
+from elastic_ir.durable import sync, target_of
 from elastic_ir.errors import RunFileError
 
 
@@ -22,19 +22,21 @@ def replacing(path: Path) -> Iterator[TextIO]:
     Missing parent folders are made. It is gzipped, with no date inside, where the name ends in ``.gz``.
 
     Raises:
-        RunFileError: if the file or its folder cannot be written.
+        RunFileError: as ``target_of``, or if the file or its folder cannot be written.
     """
-    draft = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    with writing(path):
+        target = target_of(path)
+    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("xb") as raw:
                 with _text(raw, path.suffix == ".gz") as file:
                     yield file
                 raw.flush()
                 os.fsync(raw.fileno())
-            draft.replace(path)
-            sync(path.parent)
+            draft.replace(target)
+            sync(target.parent)
     finally:
         with suppress(OSError):
             draft.unlink()

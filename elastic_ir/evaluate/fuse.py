@@ -18,6 +18,7 @@ import numpy as np
 from elastic_ir.errors import InputError, nearest
 from elastic_ir.evaluate.kernels import FORMULA_ONLY, NUMBA_LOCK, ranx_metrics
 from elastic_ir.evaluate.measures import Measure
+from elastic_ir.evaluate.trec import trec_order
 from elastic_ir.fusion import RRF_K, reciprocal_rank_fusion
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Qrels, Query, Ranking, Run, in_run_order
@@ -112,7 +113,7 @@ def fuse(
         groups.setdefault(tuple(i for i, run in enumerate(runs) if run.get(query_id)), []).append(query_id)
     fused: dict[str, dict[str, float]] = {}
     for members, query_ids in groups.items():
-        parts = [{query_id: _falling(runs[i][query_id]) for query_id in query_ids} for i in members]
+        parts = [{query_id: _falling(runs[i], query_id) for query_id in query_ids} for i in members]
         if len(parts) == 1:
             fused |= parts[0]
             continue
@@ -152,7 +153,7 @@ def optimize(
     if not judged:
         raise InputError("no query has a relevant document and is in every run; are the qrels of these runs' queries?")
     relevant = {q: {d: g for d, g in qrels[q].items() if g > 0} for q in judged}
-    parts = [{q: _falling(run[q]) for q in judged} for run in runs]
+    parts = [{q: _falling(run, q) for q in judged} for run in runs]
     if found.parameters == ("weights",):
         return {"weights": _best_weights(parts, relevant, method, norm, parsed)}
     with _quiet_ranx() as library:
@@ -259,16 +260,13 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _falling(scores: Mapping[str, float]) -> dict[str, float]:
-    """``scores`` in trec_eval's order; where they do not fall, by the least step that makes them.
+def _falling(run: Run, query_id: str) -> dict[str, float]:
+    """The scores of a query in trec_eval's order; where they do not fall, by the least step that makes them.
 
     ranx sorts equal scores in no particular order.
     """
-    with np.errstate(over="ignore"):
-        singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32).tolist()
-    falling: dict[str, float] = {}
-    last = np.inf
-    for doc_id, _ in in_run_order(zip(scores, singles, strict=True)):
+    scores, falling, last = run[query_id], dict[str, float](), np.inf
+    for doc_id in trec_order(scores, f"query {query_id!r}"):
         last = scores[doc_id] if scores[doc_id] < last else float(np.nextafter(last, -np.inf))
         falling[doc_id] = last
     return falling

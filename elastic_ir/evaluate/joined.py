@@ -11,7 +11,7 @@ from elastic_ir.durable import sha256
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate.fuse import METHODS, fuse, optimize
 from elastic_ir.evaluate.sidecar import write_metadata
-from elastic_ir.evaluate.trec import read_run, write_run
+from elastic_ir.evaluate.trec import checked_word, read_run, write_run
 from elastic_ir.version import __version__
 
 
@@ -46,8 +46,9 @@ def write_fused(
 
     Raises:
         InputError: as ``fuse`` and ``optimize`` do, or if there is not one train run for each run.
-        RunFileError: if a run cannot be read or written.
+        RunFileError: if the tag cannot stand in a run, or a run cannot be read or written.
     """
+    checked_word(tag, "tag", str(output))
     if k < 1:
         raise InputError(f"hits is {k}; wanted at least 1")
     if judged is not None and parameters:

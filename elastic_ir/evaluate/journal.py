@@ -9,12 +9,12 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from elastic_ir.durable import sync
+from elastic_ir.durable import sync, target_of
 from elastic_ir.errors import RunFileError
 from elastic_ir.evaluate.files import writing
 
@@ -28,32 +28,29 @@ class RunJournal:
 
     A batch counts once its note is on disk, which is after its lines are; whatever stands behind the last
     noted batch, a torn line included, is cut off at the next start. ``finish`` renames the part over the
-    target, so that a run appears whole. Only the command that began a journal goes on with it: another
-    ``key`` begins anew. One process at a time may hold it. A target named ``.gz`` is made of one gzip member
-    for each batch, without dates.
+    target, or over what it names where it is a link, so that a run appears whole. Only the command that began
+    a journal goes on with it: another ``key`` begins anew. One process at a time may hold it. A target named
+    ``.gz`` is made of one gzip member for each batch, without dates.
 
     Args:
         target: the run.
         key: digest of everything that the lines depend on, the queries excepted.
 
     Raises:
-        RunFileError: if the files cannot be written, or another process holds them.
+        RunFileError: as ``target_of``, if the files cannot be written, or if another process holds them.
     """
 
     def __init__(self, target: Path, key: str) -> None:
         with writing(target):
-            folder = target.is_dir()
-        if folder:
-            raise RunFileError(f"{target} is a folder; wanted the name of a file")
+            self._place = target_of(target)
         self.target = target
-        self.part = target.with_name(f"{target.name}.part")
-        self.notes_path = target.with_name(f"{target.name}.part.jsonl")
+        self.part = self._place.with_name(f"{self._place.name}.part")
+        self.notes_path = self._place.with_name(f"{self._place.name}.part.jsonl")
         self._batch, self._bytes = 0, 0
         with writing(self.target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._notes = _appendable(self.notes_path)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._notes = self._locked()
             try:
-                self._lock()
                 self._lines = _appendable(self.part)
             except BaseException:
                 self._notes.close()
@@ -98,8 +95,8 @@ class RunJournal:
         """Give the target its lines: batches left over are cut, and the part takes the target's name."""
         self._cut_rest()
         with writing(self.target):
-            self.part.replace(self.target)
-            sync(self.target.parent)
+            self.part.replace(self._place)
+            sync(self._place.parent)
             self.notes_path.unlink()
 
     def __enter__(self) -> Self:
@@ -126,7 +123,7 @@ class RunJournal:
             self._notes.truncate(0)
             self._notes.seek(0)
             _append(self._notes, header)
-            sync(self.target.parent)
+            sync(self._place.parent)
             return []
         ends: list[tuple[str, int, int]] = []
         before, place = 0, len(header)
@@ -165,9 +162,19 @@ class RunJournal:
             file.seek(size)
             os.fsync(file.fileno())
 
-    def _lock(self) -> None:
+    def _locked(self) -> IO[bytes]:
+        """The notes, for this process alone; opened again where another that ended removed them before the lock."""
+        while True:
+            with ExitStack() as opened:
+                notes = opened.enter_context(_appendable(self.notes_path))
+                self._lock(notes)
+                if _is_at(self.notes_path, notes):
+                    opened.pop_all()
+                    return notes
+
+    def _lock(self, notes: IO[bytes]) -> None:
         try:
-            fcntl.flock(self._notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise RunFileError(
                 f"{self.target} is being written by another process; wait until it ends, or choose another name"
@@ -176,6 +183,12 @@ class RunJournal:
 
 def _appendable(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 def _append(file: IO[bytes], content: bytes) -> None:

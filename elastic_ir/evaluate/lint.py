@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from elastic_ir.errors import RunFileError
-from elastic_ir.evaluate.trec import COLUMNS, MAX_LINE_BYTES, RANK, open_run
+from elastic_ir.evaluate.trec import COLUMNS, MAX_LINE_BYTES, RANK, as_singles, open_run
 from elastic_ir.records import Qrels
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -353,8 +353,7 @@ def _check_scores(block: list[_Row], notes: _Notes) -> None:
     """Order and ties, among the lines whose score is a number."""
     rows = [row for row in block if row.score is not None and not math.isnan(row.score)]
     scores = [row.score for row in rows if row.score is not None]
-    with np.errstate(over="ignore"):
-        singles = np.asarray(scores, dtype=np.float64).astype(np.float32).tolist()
+    singles = as_singles(scores)
     for (before, after), (double, next_double), (single, next_single) in zip(
         pairwise(rows), pairwise(scores), pairwise(singles), strict=True
     ):

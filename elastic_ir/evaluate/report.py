@@ -9,10 +9,10 @@ from pathlib import Path
 from elastic_ir.errors import InputError
 from elastic_ir.evaluate import charts, html
 from elastic_ir.evaluate.documents import to_json, to_latex, to_markdown
-from elastic_ir.evaluate.evaluation import SIGNIFICANCE_NOTE, Evaluation
+from elastic_ir.evaluate.evaluation import JUDGED_TITLE, SIGNIFICANCE_NOTE, Evaluation
 from elastic_ir.evaluate.files import replacing
 from elastic_ir.evaluate.operating import Point, by_level, front, latency, mean_latency_ms, points
-from elastic_ir.evaluate.sections import Section, changes, made_by, wins_and_losses
+from elastic_ir.evaluate.sections import Section, amount, changes, made_by, wins_and_losses
 
 
 def write_report(sections: Sequence[Section], path: Path, title: str = "Evaluation") -> None:
@@ -95,7 +95,12 @@ def _summary(evaluation: Evaluation) -> str:
     notes = ["Means over all judged queries"]
     notes += ["below each its 95% bootstrap interval"] if evaluation.intervals else []
     notes += [SIGNIFICANCE_NOTE] if evaluation.comparisons else []
-    columns = ["run", *evaluation.measures, *(["judged@10"] if evaluation.judged_at_10 else []), "queries without hits"]
+    columns = [
+        "run",
+        *evaluation.measures,
+        *([JUDGED_TITLE] if evaluation.judged_at_10 else []),
+        "queries without hits",
+    ]
     return html.table("; ".join(notes) + ".", columns, rows)
 
 
@@ -151,7 +156,7 @@ def trade_offs(section: Section, key: str) -> Iterator[str]:
             html.cell(point.level or ""),
             html.cell(", ".join(name for (name, _, _), best in zip(known, fronts, strict=True) if point in best)),
             html.number(f"{point.quality:.4f}"),
-            *(html.number(_amount(cost(point))) for _, _, cost in known),
+            *(html.number(amount(cost(point))) for _, _, cost in known),
         ]
         for point in sorted(found, key=lambda point: -point.quality)
     ]
@@ -173,7 +178,7 @@ def _levels(section: Section) -> Iterator[str]:
             html.cell(part.level),
             html.share(f"{part.queries:,}", part.queries / evaluation.queries),
             *(html.number(f"{part.means[measure]:.4f}") for measure in evaluation.measures),
-            *([html.number(_amount(part.latency_ms))] if timed else []),
+            *([html.number(amount(part.latency_ms))] if timed else []),
         ]
         for run, part in found
     ]
@@ -196,9 +201,9 @@ def _latencies(section: Section, key: str) -> Iterator[str]:
     rows = [
         [
             html.head(run),
-            html.number(_amount(mean_latency_ms(section.sidecars[run]))),
+            html.number(amount(mean_latency_ms(section.sidecars[run]))),
             *(
-                html.number(_amount(getattr(spread[run], name)) if run in spread else "")
+                html.number(amount(getattr(spread[run], name)) if run in spread else "")
                 for name in ("p50", "p95", "p99", "max")
             ),
         ]
@@ -253,10 +258,6 @@ def _provenance(section: Section) -> Iterator[str]:
             f"<details><summary>Sidecar of {html.text(run)}</summary>"
             f'<pre tabindex="0">{html.text(shown)}</pre></details>'
         )
-
-
-def _amount(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
 
 
 def _p(value: float) -> str:

@@ -62,6 +62,11 @@ def wins_and_losses(found: list[Change]) -> dict[str, list[Change]]:
     }
 
 
+def amount(value: float | None) -> str:
+    """Milliseconds or GFLOPs as they are shown; nothing where they are not known."""
+    return "" if value is None else f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
+
+
 def made_by(about: Sidecar) -> dict[str, str]:
     """The main facts of what produced a run, as text; what the sidecar lacks is left out."""
     pipeline, machine = (about[key] if isinstance(about.get(key), Mapping) else {} for key in ("pipeline", "machine"))

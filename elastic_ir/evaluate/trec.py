@@ -7,23 +7,23 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from sys import intern
 from typing import IO, cast
 
 import numpy as np
 
-from elastic_ir.errors import RunFileError, nearest
+from elastic_ir.errors import InputError, RunFileError, nearest
 from elastic_ir.evaluate.files import replacing
-from elastic_ir.records import Ranking, Run
+from elastic_ir.records import Ranking, Run, in_run_order
 
 MAX_LINE_BYTES = 65_536
 COLUMNS = {6: "query_id Q0 doc_id rank score tag", 3: "query_id doc_id rank"}
 """Number of columns of a run -> what they hold."""
 
 RANK = re.compile(r"[1-9]\d{0,8}")
-_WORD = re.compile(r"[^\s\0\ud800-\udfff]+")
+_WORD, _BETWEEN = re.compile(r"[^\s\0\ud800-\udfff]+"), re.compile(r"[\s\0\ud800-\udfff]+")
 _LARGEST = float(np.finfo(np.float32).max)
 _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
 _TOP_STEP = 0x7F7FFFFF - _BELOW_NORMAL
@@ -107,6 +107,25 @@ def strictly_falling(scores: Sequence[float]) -> list[float]:
     return cast("list[float]", np.copysign(bits.view(np.float32), step).tolist())
 
 
+def as_singles(scores: Iterable[float]) -> list[float]:
+    """``scores`` as trec_eval keeps them: the nearest C floats, among which there are more ties."""
+    with np.errstate(over="ignore"):
+        return cast("list[float]", np.asarray(list(scores), dtype=np.float64).astype(np.float32).tolist())
+
+
+def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
+    """doc_ids in trec_eval's order: by score as a C float, descending, ties by doc_id descending.
+
+    Raises:
+        InputError: if a score is NaN; the message begins with ``where``.
+    """
+    singles = as_singles(scores.values())
+    odd = next((doc_id for doc_id, score in zip(scores, singles, strict=True) if math.isnan(score)), None)
+    if odd is not None:
+        raise InputError(f"{where}: document {odd!r} has score NaN; wanted a number")
+    return [doc_id for doc_id, _ in in_run_order(zip(scores, singles, strict=True))]
+
+
 def read_run(path: Path) -> Run:
     """Read a run, gzipped where the name ends in ``.gz``: six TREC columns, or MS MARCO's three.
 
@@ -165,6 +184,11 @@ def checked_word(text: str, kind: str, where: str) -> str:
     if not _WORD.fullmatch(text):
         raise RunFileError(f"{where}: {kind} {text!r} cannot stand in a TREC file; wanted one word without whitespace")
     return text
+
+
+def tag_of(path: Path) -> str:
+    """The tag of a run that is given none: its file's name without ``.trec`` and ``.gz``, as one word."""
+    return _BETWEEN.sub("-", path.name.removesuffix(".gz").removesuffix(".trec")) or "run"
 
 
 def _checked(ranking: Ranking, where: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elastic_ir.errors import BackendError, ConfigError, IndexCorruptError, IndexMismatchError, InputError
-from elastic_ir.index.factory import load_faiss, one_thread, read_faiss
+from elastic_ir.index.factory import load_faiss, make_index, one_thread, read_faiss
 from elastic_ir.index.manifest import FAISS, RESTORE, Manifest
 from elastic_ir.records import EncoderCard, in_run_order
 
@@ -127,6 +127,15 @@ class DenseIndex:
         # FAISS fills up with row -1 where it finds too few.
         found = zip(rows.tolist(), scores.tolist(), strict=True)
         return in_run_order((self._doc_ids[row], score) for row, score in found if row >= 0)
+
+
+def check_search(factory: str, dimension: int, nprobe: int | None, ef_search: int | None) -> None:
+    """Refuse, before it is built, an index that could not be searched so.
+
+    Raises:
+        ConfigError: if FAISS cannot make it, or ``DenseIndex.tuned`` would refuse it.
+    """
+    _parameters(make_index(factory, dimension), factory, nprobe, ef_search)
 
 
 def _load(folder: Path, manifest: Manifest, card: EncoderCard) -> Any:

@@ -42,6 +42,18 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
         load(str(tmp_path / "corpus.json"))
 
 
+def test_a_split_is_of_beir_folders_alone(six_documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("# Page")
+    (tmp_path / "rows.csv").write_text("text\none\n")
+    assert load(str(six_documents)).qrels() == load(str(six_documents), "test").qrels()
+    with pytest.raises(DatasetError, match=r"wanted it in the id, e\.g\. beir/scifact/train"):
+        load("beir/scifact/test", "train")
+    for name in ("pydocs", str(tmp_path), str(tmp_path / "rows.csv")):
+        assert not load(name).has_splits
+        with pytest.raises(DatasetError, match=r"found split 'test' .* has no splits"):
+            load(name, "test")
+
+
 def test_importing_the_room_loads_nothing_heavy() -> None:
     heavy = {"ir_datasets", "numpy", "pandas", "torch", "requests"}
     code = f"import sys, elastic_ir.datasets; sys.exit(', '.join({heavy} & {{*sys.modules}}) or None)"

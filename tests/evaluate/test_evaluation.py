@@ -168,7 +168,10 @@ def test_rbp_dcg_and_judged_by_hand(small: Evaluation) -> None:
     evaluation = evaluate(QRELS, {"first": FIRST}, ["RBP(rel=1,p=0.5)", "dcg@2", "Judged@3"])
     figures = {measure: by["q1"] for measure, by in evaluation.per_query["first"].items()}
     assert figures == pytest.approx({"rbp.5": 0.5 * (0.5 + 0.125), "dcg@2": 2 / math.log2(3), "judged@3": 2 / 3})
-    assert small.judged_at_10["first"] == pytest.approx((3 / 4 + 0 + 1) / 3)  # q2 is missing, q3's only hit is judged
+    assert small.judged_at_10["first"] == pytest.approx((3 / 4 + 1) / 2)  # q2 is missing, q3's only hit is judged
+    asked = evaluate(QRELS, {"first": FIRST, "empty": {}}, ["judged@10"])
+    assert asked.means["first"]["judged@10"] == pytest.approx((3 / 4 + 0 + 1) / 3)
+    assert asked.judged_at_10 == {"first": small.judged_at_10["first"], "empty": 0.0}
 
 
 def test_large_input_takes_ranx(monkeypatch: pytest.MonkeyPatch) -> None:

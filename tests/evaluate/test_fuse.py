@@ -219,6 +219,7 @@ def test_choosing_needs_parameters_and_judged_queries() -> None:
         (["--weights", "a,b"], "wanted e.g. --weights 0.3,0.7"),
         (["--param", "k"], "parameter k cannot be read from ''; wanted e.g. --weights 0.3,0.7 and --param k=60"),
         (["--optimize", "--qrels", "x.tsv", "--weights", "0.3,0.7"], "wanted one of the two"),
+        (["--tag", "my tag"], "tag 'my tag'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], message: str) -> None:

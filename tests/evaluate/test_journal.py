@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +130,27 @@ def test_one_process_at_a_time(stopped: Path) -> None:
         RunJournal(stopped, "key")
     with RunJournal(stopped, "key") as journal:
         assert advance(journal, BATCHES) == 3
+
+
+def test_notes_that_another_process_removes_before_the_lock_are_opened_again(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def lock_late(*arguments: Any) -> None:
+        monkeypatch.undo()
+        with RunJournal(stopped, "key") as other:
+            advance(other, BATCHES)
+            other.finish()
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with RunJournal(stopped, "key") as journal:
+        with pytest.raises(RunFileError, match="another process"):
+            RunJournal(stopped, "key")
+        assert advance(journal, BATCHES) == 0
+        journal.finish()
+    assert stopped.read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("name", [".", "file/x.trec", "folder", "n" * 300])

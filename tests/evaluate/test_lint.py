@@ -154,3 +154,16 @@ def test_the_command_ends_with_1_on_errors_and_gives_json(tmp_path: Path, six_do
     assert (result.exit_code, "warning: unjudged-query" in result.stdout) == (0, True)
     result = CliRunner().invoke(app, [*arguments, str(bad)])
     assert "error: nan: the score is NaN" in result.stdout
+
+
+def test_documents_are_looked_for_where_there_are_no_queries(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("# Page\n\na cat")
+    run = tmp_path / "x.trec"
+    run.write_text("q1 Q0 page.md#1 1 2 t\nq1 Q0 none.md#0 2 1 t\n")
+    result = CliRunner().invoke(app, ["runs", "lint", "--dataset", str(tmp_path / "docs"), str(run)])
+    assert result.exit_code == 1, result.exception
+    assert "has no queries" in result.stderr
+    assert "has no relevance judgments" in result.stderr
+    assert [line.split(":")[1] for line in result.stdout.splitlines()[1:]] == [" unknown-document"]
+    assert "(1 x, line 2); e.g. document 'none.md#0'" in result.stdout

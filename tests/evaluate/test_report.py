@@ -193,6 +193,16 @@ def test_markdown_keeps_its_tables_whole(tmp_path: Path, section: Section) -> No
         assert len(widths) == 1, block
 
 
+@pytest.mark.parametrize("ending", ["html", "md"])
+def test_every_form_of_report_shows_amounts_alike(tmp_path: Path, evaluation: Evaluation, ending: str) -> None:
+    slow = {"first": sidecar("bm25", 4602.0, 0.0), EVIL: sidecar("dense:w1.00-d2", 1.25, 2.5e12)}
+    write_report([Section("d", evaluation, metadata=slow)], tmp_path / f"r.{ending}")
+    written = (tmp_path / f"r.{ending}").read_text(encoding="utf-8")
+    for shown in ("9,204.0", "2.5", "2,500.0"):
+        assert shown in written, shown
+    assert "e+0" not in written
+
+
 def test_report_that_cannot_be_written_is_an_error(tmp_path: Path, evaluation: Evaluation) -> None:
     (tmp_path / "file").touch()
     section = Section("title", evaluation)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from elastic_ir.errors import RunFileError
 from elastic_ir.evaluate import read_metadata, read_run, write_metadata, write_run
+from elastic_ir.evaluate.trec import tag_of
 from elastic_ir.records import Hit, Query, Ranking, in_run_order
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -168,3 +169,12 @@ def test_metadata_that_cannot_be_read_is_a_run_file_error(tmp_path: Path, conten
     for run in ("x.trec", "none.trec"):
         with pytest.raises(RunFileError, match=r"meta\.json"):
             read_metadata(tmp_path / run)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("x.trec.gz", "x"), ("my  best run.trec", "my-best-run"), ("r\udcff.tsv", "r-.tsv"), (".trec", "run")],
+)
+def test_any_file_name_makes_a_tag(tmp_path: Path, name: str, tag: str) -> None:
+    assert tag_of(Path(name)) == tag
+    write_run([ranking("q", ("d", 1.0))], tmp_path / "run.trec", tag_of(Path(name)))
