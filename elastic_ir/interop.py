@@ -173,7 +173,7 @@ def from_frame(frame: pd.DataFrame) -> Run:
     return run
 
 
-def read_kilt_run(path: Path) -> Run:
+def read_kilt_run(path: Path | str) -> Run:
     """A run in KILT's form, as pyserini writes it: a JSON object a line; the score is 1 / rank.
 
     A document that comes again (another passage of the same page) keeps its best rank.

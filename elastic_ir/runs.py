@@ -71,7 +71,7 @@ class Shape(NamedTuple):
 def write(
     pipeline: Pipeline,
     queries: Iterable[Query],
-    output: Path,
+    output: Path | str,
     *,
     tag: str,
     k: int = 1000,
@@ -114,6 +114,7 @@ def write(
         RunFileError: if an id or the tag cannot stand in a run, a query_id comes twice, or nothing can be written.
         BackendError: if a part of the pipeline is down, unless ``allow_degraded``; ``output`` stays as it was then.
     """
+    output = Path(output)
     check_options(output, tag=tag, k=k, level=level, ladder=ladder, load=load, batch=batch, form=form)
     shape, lines = shape or Shape(), run_form(form)
     wanted = pipeline.checked_level(level)

@@ -15,7 +15,7 @@ from elastic_ir.evaluate.operating import Point, by_level, front, latency, mean_
 from elastic_ir.evaluate.sections import Section, amount, changes, made_by, wins_and_losses
 
 
-def write_report(sections: Sequence[Section], path: Path, title: str = "Evaluation") -> None:
+def write_report(sections: Sequence[Section], path: Path | str, title: str = "Evaluation") -> None:
     """Write the report to ``path``; whole or not at all.
 
     Args:
@@ -27,6 +27,7 @@ def write_report(sections: Sequence[Section], path: Path, title: str = "Evaluati
         InputError: if there is no section, or the ending is of no known form.
         RunFileError: if ``path`` cannot be written.
     """
+    path = Path(path)
     if not sections:
         raise InputError("nothing to report: no section was given; wanted one for each dataset")
     check_report(path)

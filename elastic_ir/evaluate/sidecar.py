@@ -11,12 +11,12 @@ from elastic_ir.errors import RunFileError
 from elastic_ir.evaluate.files import replacing
 
 
-def metadata_path(run_path: Path) -> Path:
+def metadata_path(run_path: Path | str) -> Path:
     """``runs/x.trec`` -> ``runs/x.trec.meta.json``."""
-    return run_path.with_name(f"{run_path.name}.meta.json")
+    return Path(f"{run_path}.meta.json")
 
 
-def write_metadata(run_path: Path, metadata: Mapping[str, Any]) -> None:
+def write_metadata(run_path: Path | str, metadata: Mapping[str, Any]) -> None:
     """Write ``metadata`` beside the run at ``run_path``, keys sorted; whole or not at all.
 
     Raises:
@@ -34,7 +34,7 @@ def write_metadata(run_path: Path, metadata: Mapping[str, Any]) -> None:
         file.write(text + "\n")
 
 
-def read_metadata(run_path: Path) -> dict[str, Any]:
+def read_metadata(run_path: Path | str) -> dict[str, Any]:
     """Read what was written beside the run at ``run_path``.
 
     Raises:

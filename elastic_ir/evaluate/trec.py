@@ -29,7 +29,7 @@ _BELOW_NORMAL = 0x007FFFFF  # bits of the largest denormal float32
 _TOP_STEP = 0x7F7FFFFF - _BELOW_NORMAL
 
 
-def write_run(rankings: Iterable[Ranking], path: Path, tag: str, form: str = "trec") -> None:
+def write_run(rankings: Iterable[Ranking], path: Path | str, tag: str, form: str = "trec") -> None:
     """Write a run whose order survives trec_eval; whole or not at all; gzipped where the name ends in ``.gz``.
 
     trec_eval ignores ranks and line order: it sorts by score, kept as float32, and ties by doc_id
@@ -46,6 +46,7 @@ def write_run(rankings: Iterable[Ranking], path: Path, tag: str, form: str = "tr
         RunFileError: on an id or tag that is empty or has whitespace, a score that is not finite, a
             query_id met twice, a doc_id twice in one query, an unknown form, or a path that cannot be written.
     """
+    path = Path(path)
     lines = run_form(form)
     checked_word(tag, "tag", str(path))
     seen: set[str] = set()
@@ -126,7 +127,7 @@ def trec_order(scores: Mapping[str, float], where: str) -> list[str]:
     return [doc_id for doc_id, _ in in_run_order(zip(scores, singles, strict=True))]
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read a run, gzipped where the name ends in ``.gz``: six TREC columns, or MS MARCO's three.
 
     Ranks and tags of TREC lines are ignored, as trec_eval does. A line of three columns (query_id, doc_id,
@@ -154,7 +155,7 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     """(number, text) of each line that is not blank, stripped."""
     number = 0
     try:
@@ -170,8 +171,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise RunFileError(f"{where} cannot be read: {exc}") from exc
 
 
-def open_run(path: Path) -> IO[bytes]:
+def open_run(path: Path | str) -> IO[bytes]:
     """The bytes of a run, unpacked where the name ends in ``.gz``."""
+    path = Path(path)
     return cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
 
 
@@ -214,7 +216,7 @@ def _columns(fields: list[str], before: int, where: str) -> int:
     return len(fields)
 
 
-def _score(fields: list[str], path: Path, number: int) -> float:
+def _score(fields: list[str], path: Path | str, number: int) -> float:
     if len(fields) == 3:
         if not RANK.fullmatch(fields[2]):
             raise RunFileError(f"{path}, line {number}: rank {fields[2]!r}; wanted a whole number from 1")

@@ -48,9 +48,10 @@ def test_order_survives_the_file_float32_and_trec_eval(
 
 def test_scores_that_already_fall_are_printed_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "made" / "x.trec"
-    write_run([ranking("q2", ("b", 12.5), ("a", 0.25), ("c", -3.0)), ranking("q3"), ranking("q1", ("é", 1))], path, "t")
+    rankings = [ranking("q2", ("b", 12.5), ("a", 0.25), ("c", -3.0)), ranking("q3"), ranking("q1", ("é", 1))]
+    write_run(rankings, str(path), "t")
     assert path.read_bytes().decode() == ("q2 Q0 b 1 12.5 t\nq2 Q0 a 2 0.25 t\nq2 Q0 c 3 -3 t\nq1 Q0 é 1 1 t\n")
-    assert list(read_run(path)) == ["q2", "q1"]
+    assert list(read_run(str(path))) == ["q2", "q1"]
 
 
 def test_ties_and_inversions_move_by_the_least_float32_step(tmp_path: Path) -> None:
