@@ -27,7 +27,7 @@ from elastic_ir import ElasticDenser, Subnet
 from elastic_ir.index import open_index
 from elastic_ir.index.factory import load_faiss, make_index, one_thread
 
-QUERIES, DEPTH = 500, 100
+QUERIES, DEPTH, CHUNK = 500, 100, 1024
 FLOAT_BYTES = 4
 
 
@@ -46,8 +46,9 @@ def write_folder(folder: Path, count: int) -> list[str]:
     return titles[:: max(1, len(titles) // QUERIES)][:QUERIES]
 
 
-def build(folder: Path, output: Path, subnet: Subnet, kill_at: float | None = None) -> tuple[float, float]:
-    """Run the command, killed after ``kill_at`` seconds; gives seconds, and peak resident bytes with its child's."""
+def build(folder: Path, output: Path, subnet: Subnet, kill_at: int | None = None) -> tuple[float, float]:
+    """Run the command, killed once ``kill_at`` chunks are encoded; gives seconds, and peak resident bytes with its
+    child's."""
     command = [
         sys.executable, "-m", "elastic_ir.cli", "index", "--dataset", str(folder), "--output", str(output),
         "--width", str(subnet.width), "--depth", str(subnet.depth),
@@ -56,7 +57,7 @@ def build(folder: Path, output: Path, subnet: Subnet, kill_at: float | None = No
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         peak = max(peak, _resident(process.pid))
-        if kill_at is not None and time.perf_counter() - begun > kill_at:
+        if kill_at is not None and len([*output.glob("encoding.tmp/chunk-*.npy")]) >= kill_at:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.2)
     if process.returncode != (0 if kill_at is None else -signal.SIGKILL):
@@ -124,7 +125,7 @@ def main() -> None:
     for output in (whole, killed):
         shutil.rmtree(output, ignore_errors=True)
     seconds, peak = build(arguments.folder / "arxiv", whole, subnet)
-    build(arguments.folder / "arxiv", killed, subnet, kill_at=0.5 * seconds)
+    build(arguments.folder / "arxiv", killed, subnet, kill_at=arguments.documents // CHUNK // 2)
     build(arguments.folder / "arxiv", killed, subnet)
     same = files(whole) == files(killed)
     denser = ElasticDenser.from_pretrained("elastic-denser-small")
