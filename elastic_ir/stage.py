@@ -232,7 +232,7 @@ def _down(stage: Stage, error: Exception, rankings: Sequence[Ranking]) -> list[R
     return [ranking._replace(hits=(), degraded=(*ranking.degraded, note)) for ranking in rankings]
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Class and message."""
     return f"{type(error).__name__}: {error}"
 

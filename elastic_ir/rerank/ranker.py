@@ -341,16 +341,8 @@ class ElasticRanker(Pretrained):
 
 
 def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:
-    """Wait for the turn; False when ``stop`` ends the waiting. It is asked without the turn where nobody else has it:
-    it may search itself."""
-    if stop():
-        return False
-    if turn is None or turn.acquire(blocking=False):
-        return True
-    while not turn.acquire(timeout=POLL_S):
-        if stop():
-            return False
-    if stop():
-        turn.release()
-        return False
-    return True
+    """Wait for the turn; False when ``stop`` ends the waiting, which is asked without it, for it may search itself."""
+    while not stop():
+        if turn is None or turn.acquire(timeout=POLL_S):
+            return True
+    return False

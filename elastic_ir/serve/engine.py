@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
+from elastic_ir.errors import BackendError, ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
 from elastic_ir.pipeline import Pipeline
 from elastic_ir.records import Query
@@ -19,7 +19,7 @@ from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Poli
 from elastic_ir.schedule.compare import admission_of
 from elastic_ir.serve.observer import Observer
 from elastic_ir.serve.queue import Job, Question, Queue, Queued, Task
-from elastic_ir.stage import ABANDONED
+from elastic_ir.stage import ABANDONED, described
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ Refusal = Literal["overload", "share"]
 MOST_QUEUED, MOST_JOBS = 10_000, 1_000
 PART_TOKENS = 256
 """Of a job, between which searches are answered."""
+LEAST_PART_S = 0.001
+"""A shorter part was none: nothing was done yet."""
 JOBS_SHARE = 0.2
 """Of the time, while searches wait: what jobs have at least, and what searches count with as lost to them."""
 SLOW_MOMENT_S = 0.01
@@ -63,7 +65,8 @@ class Engine:
     answer in time is refused on arrival.
 
     Jobs stand in a queue of their own, and are done one by one in parts, between which searches are answered: all that
-    wait, but for a fifth of the time. A question that names its level and has more time than the SLO is such a job.
+    wait, but for a fifth of the time. A question that names a level which the ladder has not, and has more time than
+    the SLO, is such a job, and goes before those that are no searches.
 
     Args:
         pipeline: what searches; the engine closes it.
@@ -86,14 +89,14 @@ class Engine:
         self._pipeline, self._observer, self._clock = pipeline, observer or Observer(), clock
         self._use(ladder)
         self._idle_s = self._admission.wait(0, 0.0) / self._admission.share + SLOW_MOMENT_S
-        self._queue, self._jobs = Queue[Question](self._alone_s), Queue[Question | Job[Any]](lambda _: 0.0)
+        self._queue, self._jobs = Queue[Question](self._alone_s), Queue[Question | Job[Any]](self._alone_s)
         self._changed = threading.Condition()
         self._correction, self._previous, self._late = Correction(), ladder.rungs[0].level, False
         self._formed, self._free_at = math.inf, 0.0
         self._busy = self._closing = False
         self._at_work: list[Pipeline] = []
         self._job: Task[Any] | None = None
-        self._part_began, self._part_s, self._owed_s = 0.0, 0.0, 0.0
+        self._part_began, self._part_s, self._owed_s, self._forgot_at = 0.0, 0.0, 0.0, 0.0
         self._thread = threading.Thread(target=self._work, name="elastic-ir-engine", daemon=True)
 
     @property
@@ -167,7 +170,8 @@ class Engine:
         None lets the engine choose.
 
         A question that asks for its level is answered on its own: in a batch its scores would depend, in their last
-        digits, on who else asks. With more ``seconds`` than the SLO it gives way to the others, as jobs do.
+        digits, on who else asks. With more ``seconds`` than the SLO, at a level that the ladder has not, it gives way
+        to the others, as jobs do.
 
         Before each step of the work ``hung_up``, where there is one, is asked whether who wants the answer has left.
 
@@ -185,11 +189,11 @@ class Engine:
             if seconds < self.least_s:
                 wanted = f"an idle service needs {1000 * self.least_s:.3g} ms"
                 raise InputError(f"a deadline of {1000 * seconds:.3g} ms cannot be kept; {wanted}")
-            if level is not None and seconds > self.ladder.slo_s:
-                self._add_job(question)
-                return question
             now = self._clock()
             room = self._admission.share * seconds - (now - question.arrived)
+            if level is not None and self._timed.rung(level) is None and seconds > self.ladder.slo_s:
+                self._add_job(question, room)
+                return question
             refusal = self._refusal(client, now, question.due, room)
             if refusal is not None:
                 missing = self._wait(now, len(self._queue), self._queue.alone_s) - room
@@ -217,12 +221,13 @@ class Engine:
         now = self._clock()
         job = Job(now, now + seconds, client, hung_up=hung_up, work=work)
         with self._changed:
-            self._add_job(job)
+            self._add_job(job, self._admission.share * seconds)
         return job
 
-    def _add_job(self, job: Question | Job[Any]) -> None:
+    def _add_job(self, job: Question | Job[Any], room: float) -> None:
         refusal: Refusal | None = None
-        if self._closing or len(self._jobs) >= MOST_JOBS:
+        searching_s = self._jobs.ahead_of(job.due)[1] + self._alone_s(job)
+        if self._closing or len(self._jobs) >= MOST_JOBS or self._pace(self._clock()) * searching_s > room:
             refusal = "overload"
         elif self._jobs.if_all_had_as_many(job.client) > CLIENTS_SHARE * MOST_JOBS:
             refusal = "share"
@@ -251,17 +256,17 @@ class Engine:
         self.refuse()
         if self._thread.is_alive():
             self._thread.join(seconds)
-        with self._changed:
-            left = [*self._queue.take(self._queue.tasks), *self._jobs.take(self._jobs.tasks)]
-        for task in left:
-            task.fail(OverloadedError("the service is closing", 1))
+        self._fail_all()
         self._pipeline.close()
 
     def refuse(self) -> None:
         """Refuse what comes from now on, and what is left of the jobs; answer the searches that wait, and end."""
         with self._changed:
             self._closing = True
+            jobs = self._jobs.take(self._jobs.tasks)
             self._changed.notify_all()
+        for job in jobs:
+            job.fail(_closing())
 
     def _refusal(self, client: str, now: float, due: float, room: float) -> Refusal | None:
         """Why no search of ``client`` is taken that is ``due`` then, with ``room`` seconds for waiting and service."""
@@ -270,10 +275,20 @@ class Engine:
         if self.mode == "monitor":
             return None
         ahead, alone_s = self._queue.ahead_of(due)
-        if self._wait(now, ahead, alone_s) > room:
+        if self._wait(now, ahead, alone_s) > room or self._makes_late(now, due):
             return "overload"
         shared = self._queue.if_all_had_as_many(client)
         return "share" if shared and self._wait(now, shared, alone_s) > CLIENTS_SHARE * room else None
+
+    def _makes_late(self, now: float, due: float) -> bool:
+        """Whether a search taken before ``due`` makes one late that was taken before it and is due later."""
+        later = self._queue.due_after(due)
+        step = self._timed.rungs[-1].max_batch
+        ahead, alone_s = self._queue.ahead_of(math.inf)
+        first = ahead - len(later)
+        return any(
+            self._wait(now, first + place + 1, alone_s) > task.due - now for place, task in [*enumerate(later)][::step]
+        )
 
     def _wait(self, now: float, ahead: int, alone_s: float) -> float:
         """Seconds until a question that arrives now is answered at the cheapest level, behind ``ahead`` others and
@@ -288,15 +303,28 @@ class Engine:
         return correction / (1 - JOBS_SHARE) if self._job or self._jobs else correction
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            if isinstance(taken, Batch):
-                self._answer(taken)
-            else:
-                self._do(taken)
-            if self._job is not None:
-                self._count_part(self._job)
-            with self._changed:
-                self._busy, self._job = False, None
+        try:
+            while (taken := self._take()) is not None:
+                started = self._clock()
+                if isinstance(taken, Batch):
+                    self._answer(taken)
+                else:
+                    self._do(taken)
+                if self._job is not None:
+                    self._count_part(self._job)
+                else:
+                    self._owed_s = max(0.0, self._owed_s - (self._clock() - started))
+                with self._changed:
+                    self._busy, self._job = False, None
+        finally:  # nobody is to wait for what will never be answered
+            self._closing = True
+            self._fail_all()
+
+    def _fail_all(self) -> None:
+        with self._changed:
+            left = [*self._queue.take(self._queue.tasks), *self._jobs.take(self._jobs.tasks)]
+        for task in left:
+            task.fail(_closing())
 
     def _take(self) -> Batch | Job[Any] | None:
         """What waits: a job, which gives way to searches itself, before a batch of these; None at the end."""
@@ -306,16 +334,16 @@ class Engine:
                 now = self._clock()
                 if self._jobs:
                     for job in self._started(self._jobs, self._jobs.tasks[:1], now):
-                        self._job, self._busy = job, True
+                        self._busy = True
                         self._formed = self._free_at = self._part_began = now
-                        return job if isinstance(job, Job) else self._with_pipeline([job], self._choose(now, job))
+                        return self._begun(job, now)
                 elif self._queue:
                     if (batch := self._batch(now)) is not None:
                         return batch
                 elif self._closing:
                     return None
                 else:
-                    self._queue.forget_announced()
+                    self._forget_announced(now)
                     self._changed.wait()
 
     def _batch(self, now: float) -> Batch | None:
@@ -332,6 +360,10 @@ class Engine:
         self._free_at = now + (self._correction.value * rung.seconds[len(questions) - 1] if rung else 0.0)
         return self._with_pipeline(questions, level)
 
+    def _begun(self, job: Question | Job[Any], now: float) -> Batch | Job[Any]:
+        self._job = job
+        return job if isinstance(job, Job) else self._with_pipeline([job], self._choose(now, job))
+
     def _with_pipeline(self, questions: Sequence[Question], level: Level) -> Batch:
         self._at_work.append(self._pipeline)
         return Batch(self._pipeline, questions, level)
@@ -339,30 +371,46 @@ class Engine:
     def _give_way(self, job: Task[Any]) -> None:
         """Answer the searches that wait, until the next part of ``job`` has its turn, or nobody wants it."""
         self._count_part(job)
-        while not job.left and self._clock() <= job.due and (batch := self._ahead_of_job()) is not None:
+        while not job.left and self._clock() <= job.due and (batch := self._ahead_of(job)) is not None:
             started = self._clock()
             self._answer(batch)
-            self._owed_s -= self._clock() - started
+            if (other := self._job) is job or other is None:
+                self._owed_s -= self._clock() - started
+            else:
+                self._count_part(other)
+                self._job = job
         self._part_began = self._clock()
 
-    def _ahead_of_job(self) -> Batch | None:
-        """The next batch of searches; None where it is the job's turn."""
+    def _ahead_of(self, job: Task[Any]) -> Batch | None:
+        """The next batch of searches, or a search that is a job itself and more urgent; None where it is its turn."""
         with self._changed:
             while True:
                 self._drop()
                 now = self._clock()
-                if self._owed_s <= 0 or not self._queue:
-                    self._queue.forget_announced()
-                    self._owed_s, self._formed, self._free_at = 0.0, now, now + self._part_s
-                    return None
-                if (batch := self._batch(now)) is not None:
-                    return batch
+                if self._queue and self._owed_s > 0:
+                    if (batch := self._batch(now)) is not None:
+                        return batch
+                    continue
+                head = self._jobs.tasks[0] if self._jobs and isinstance(job, Job) else None
+                if isinstance(head, Question) and head.due < job.due:
+                    if self._started(self._jobs, [head], now):
+                        self._job, self._part_began = head, now
+                        return self._with_pipeline([head], self._choose(now, head))
+                    continue
+                if not self._queue:
+                    self._owed_s = 0.0
+                    if now > self._forgot_at + self.ladder.slo_s:
+                        self._forget_announced(now)
+                margin_s = (1 - self._admission.share) * self.ladder.slo_s
+                self._formed, self._free_at = now, now + max(0.0, self._part_s - margin_s)
+                return None
 
     def _count_part(self, job: Task[Any]) -> None:
         """A part of ``job`` is done: what searches have of the time before the next follows from how long it took."""
         seconds = self._clock() - self._part_began
+        if seconds > LEAST_PART_S:
+            self._part_s = max(seconds, self._part_s / 2)
         job.worked_s += seconds
-        self._part_s = max(seconds, self._part_s / 2)
         self._owed_s += seconds * (1 - JOBS_SHARE) / JOBS_SHARE
 
     def _between(self, job: Job[Any]) -> bool:
@@ -373,7 +421,7 @@ class Engine:
                 nobody waits for it. OverloadedError: if the engine closes.
         """
         if self._closing:
-            raise OverloadedError("the service is closing", 1)
+            raise _closing()
         self._give_way(job)
         if job.left:
             raise ExpiredError("the client has hung up")
@@ -386,7 +434,7 @@ class Engine:
 
     def _started(self, queue: Queue[Queued], tasks: Sequence[Queued], now: float) -> list[Queued]:
         """Take ``tasks`` out of their queue; those that are still wanted."""
-        queue.forget_announced()
+        self._forget_announced(now)
         wanted = []
         for task in queue.take(tasks):
             if not task.answer.set_running_or_notify_cancel():
@@ -400,6 +448,10 @@ class Engine:
                 self._observer.waited(task.waited_s)
                 wanted.append(task)
         return wanted
+
+    def _forget_announced(self, now: float) -> None:
+        self._queue.forget_announced()
+        self._forgot_at = now
 
     def _drop(self) -> None:
         """Take out what nobody waits for any more, and what is too late."""
@@ -415,9 +467,9 @@ class Engine:
                 self._observer.dropped("deadline")
                 task.fail(ExpiredError("the deadline passed before there was time to answer"))
 
-    def _alone_s(self, question: Question) -> float:
-        """Seconds that ``question`` takes on its own where it names its level; 0 where it shares a batch."""
-        level = question.level
+    def _alone_s(self, task: Question | Job[Any]) -> float:
+        """Seconds that a question takes on its own where it names its level; 0 of what shares a batch, and of jobs."""
+        level = task.level if isinstance(task, Question) else None
         return 0.0 if level is None else (self._timed.rung(level) or self._timed.rungs[0]).seconds[0]
 
     def _choose(self, now: float, head: Question) -> Level:
@@ -435,16 +487,16 @@ class Engine:
     def _do(self, job: Job[Any]) -> None:
         try:
             job.answer.set_result(job.work(lambda: self._between(job)))
-        except Exception as exc:
-            job.fail(exc)
+        except BaseException as exc:
+            job.fail(_error(exc))
 
     def _answer(self, batch: Batch) -> None:
         try:
             self._search(batch)
-        except Exception as exc:
+        except BaseException as exc:  # what is written in Rust panics so
             logger.warning("a batch of %d at %s failed: %s", len(batch.questions), batch.level, exc)
             for question in batch.questions:
-                question.fail(exc)
+                question.fail(_error(exc))
         finally:
             with self._changed:
                 self._at_work.remove(batch.pipeline)
@@ -461,7 +513,7 @@ class Engine:
             question = questions[int(query.query_id)]
             if is_job:
                 self._give_way(question)
-            return question.left
+            return question.left or (is_job and self._closing)
 
         found = pipeline.answers(
             queries,
@@ -473,6 +525,8 @@ class Engine:
             chunk_tokens=PART_TOKENS if is_job else None,
             texts=any(question.text for question in questions),
         )
+        if is_job and self._closing:
+            raise _closing()
         ended = self._clock()
         levels = Counter[Level]()
         for question, hits in zip(questions, found, strict=True):
@@ -493,3 +547,11 @@ class Engine:
             if rung is not None and telling == len(questions) <= rung.max_batch:
                 self._correction.observe(ended, ended - started, rung.seconds[len(questions) - 1])
             self._late, self._previous = any(ended > question.due for question in questions), level
+
+
+def _closing() -> OverloadedError:
+    return OverloadedError("the service is closing", 1)
+
+
+def _error(exc: BaseException) -> Exception:
+    return exc if isinstance(exc, Exception) else BackendError(described(exc))

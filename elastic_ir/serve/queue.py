@@ -107,6 +107,11 @@ class Queue(Generic[Queued]):
         alone_s = sum(map(self._alone, tasks[:count])) if self.alone_s else 0.0
         return count + self._announced.total(), alone_s
 
+    def due_after(self, due: float) -> Sequence[Queued]:
+        """Tasks here that are due later."""
+        tasks = self.tasks
+        return tasks[bisect_right(tasks, due, key=lambda task: task.due) :]
+
     def if_all_had_as_many(self, client: str) -> int:
         """How many would wait if every client that waits had as many tasks here, or announced, as ``client`` has."""
         clients, announced = self._clients, self._announced

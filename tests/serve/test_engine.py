@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from elastic_ir.answer import Degraded, Hits
-from elastic_ir.errors import ExpiredError, InputError, OverloadedError, OverShareError
+from elastic_ir.errors import BackendError, ExpiredError, InputError, OverloadedError, OverShareError
 from elastic_ir.level import Level
 from elastic_ir.records import Hit, Query
 from elastic_ir.schedule import Ladder, Rung
@@ -20,6 +20,7 @@ from elastic_ir.serve.engine import Engine
 from elastic_ir.stage import ABANDONED
 
 DEAR, CHEAP = Level.parse("dense:w1.00-d12+rerank:w1.00:10@1.00"), Level.parse("dense:w0.50-d6")
+ODD = Level.parse("dense:w0.25-d2")
 LADDER = Ladder(
     (Rung(DEAR, 0.7, (0.05, 0.1, 0.15, 0.2)), Rung(CHEAP, 0.5, (0.005, 0.01, 0.015, 0.02))), slo_s=0.5
 ).checked()
@@ -445,7 +446,7 @@ def test_a_search_at_a_level_of_its_own_with_time_gives_way_to_the_others(
 ) -> None:
     engine, other = start(), Stub()
     stub.parts = 200
-    slow = engine.search("long", 1, 60.0, DEAR)
+    slow = engine.search("long", 1, 60.0, ODD)
     while not stub.asked:
         time.sleep(0.001)
     assert [engine.search(text, 1, 0.5).answer.result(5).level for text in "ab"] == [DEAR, DEAR]
@@ -456,7 +457,7 @@ def test_a_search_at_a_level_of_its_own_with_time_gives_way_to_the_others(
     engine.search("new", 1, 0.5).answer.result(5)
     assert not slow.answer.done()
     assert not stub.closed
-    assert slow.answer.result(20).level == DEAR
+    assert slow.answer.result(20).level == ODD
     swapping.join(5)
     assert stub.closed
     assert [texts for _, texts in other.asked] == [["new"]]
@@ -475,6 +476,97 @@ def test_one_client_cannot_have_all_jobs(start: Callable[..., Engine], stub: Stu
     engine.close(0)
     with pytest.raises(OverloadedError, match="closing"):
         modest.answer.result(5)
+
+
+def test_a_search_at_a_level_of_its_own_goes_before_other_jobs(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    job = engine.run(in_parts(2000), 60.0)
+    assert engine.search("long", 1, 1.0, ODD).answer.result(5).level == ODD
+    assert engine.search("on the ladder", 1, 1.0, DEAR).answer.result(5).level == DEAR
+    admitted = 0
+    with suppress(OverloadedError):
+        while admitted < 500:
+            engine.search("long", 1, 1.0, ODD)
+            admitted += 1
+    assert 1 < admitted <= 14  # 0.7 of a second at the 50 ms of the dearest level
+    job.abandon()
+
+
+def test_a_part_of_a_job_is_no_reason_to_refuse_searches(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    job = engine.run(in_parts(2000, 0.1), 60.0)
+    while job.worked_s < 0.3:
+        time.sleep(0.01)
+        assert engine.turns_away() is None
+    job.abandon()
+
+
+def test_jobs_have_a_fifth_however_short_their_parts(start: Callable[..., Engine], stub: Stub) -> None:
+    engine, ended = start(), threading.Event()
+    stub.at_work = lambda texts: time.sleep(0.05)
+
+    def ask_on() -> None:
+        waiting = [engine.search("first", 1, 5.0)]
+        while not ended.is_set():
+            waiting.append(engine.search("more", 1, 5.0))
+            if len(waiting) > 8:
+                waiting.pop(0).answer.result(5)
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    job = engine.run(in_parts(10_000), 60.0)
+    time.sleep(1)
+    before = job.worked_s
+    time.sleep(2)
+    worked_s = job.worked_s - before
+    ended.set()
+    asking.join(5)
+    job.abandon()
+    assert 0.2 < worked_s < 0.7  # of 2 seconds
+
+
+def test_an_urgent_search_makes_none_late_that_was_taken(start: Callable[..., Engine], stub: Stub) -> None:
+    engine = start()
+    held(engine, stub)
+    with suppress(OverloadedError):
+        while engine.state.queued < 2000:
+            engine.search("patient", 1, 5.0)
+    patient = engine.state.queued
+    with suppress(OverloadedError):
+        while engine.state.queued < 2000:
+            engine.search("urgent", 1, 4.0)
+    assert 600 < patient <= 700  # 0.7 of their time at 5 ms each
+    assert 200 < engine.state.queued - patient <= 400  # and not 0.7 of 4 seconds
+
+
+def test_a_panic_ends_no_more_than_what_it_came_from(start: Callable[..., Engine], stub: Stub) -> None:
+    class PanicError(BaseException): ...
+
+    def panics(_: object) -> None:
+        raise PanicError("of a library in Rust")
+
+    engine = start()
+    with pytest.raises(BackendError, match="in Rust"):
+        engine.run(panics, 5.0).answer.result(5)
+    stub.at_work = panics
+    with pytest.raises(BackendError, match="in Rust"):
+        engine.search("x", 1, 0.5).answer.result(5)
+    stub.at_work = lambda texts: None
+    assert engine.search("x", 1, 0.5).answer.result(5).level == DEAR
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_an_engine_that_broke(start: Callable[..., Engine], stub: Stub) -> None:
+    class Broken(Told):
+        def chosen(self, wanted: Level, acting: Level) -> None:
+            raise ZeroDivisionError
+
+    engine = start(observer=Broken())
+    with pytest.raises(OverloadedError, match="closing"):
+        engine.search("x", 1, 0.5).answer.result(5)
+    assert not engine.running
+    with pytest.raises(OverloadedError, match="closing"):
+        engine.search("x", 1, 0.5)
 
 
 def test_a_fixed_level_is_no_less_than_what_was_asked_for(start: Callable[..., Engine], stub: Stub) -> None:
