@@ -202,8 +202,9 @@ class ElasticDenser(Pretrained):
         vectors = np.empty((len(sequences), truncate_dim or self.dimension), np.float32)
         suited = BATCH_TOKENS if self.model.device.type == "cpu" else GPU_BATCH_TOKENS
         groups = list(by_token_budget([len(s) for s in sequences], batch_tokens or suited))
+        multiple = self.config.length_multiple if len(groups) > 1 else 1
         for rows in track(groups, "encoding", disable=not progress):
-            batch = self.tokens.pad([sequences[row] for row in rows]).to(self.model.device)
+            batch = self.tokens.pad([sequences[row] for row in rows], multiple=multiple).to(self.model.device)
             vectors[rows] = self._vectors(batch, subnet, truncate_dim, precision).cpu().numpy()
         return vectors
 

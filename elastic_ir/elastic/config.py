@@ -21,6 +21,9 @@ def _warn_untrained(subnet: str, trained: tuple[str, ...]) -> None:
     logger.warning("subnet %s was never trained and may be far worse than a smaller one; trained: %s", subnet, trained)
 
 
+_LENGTHS = 8
+
+
 class ElasticConfig(BaseModel):
     """Shape and depth rule, checked when built.
 
@@ -75,6 +78,11 @@ class ElasticConfig(BaseModel):
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
+
+    @property
+    def length_multiple(self) -> int:
+        """What batches of a long pass are padded to: kernels keep memory, and take time at first, for each length."""
+        return _LENGTHS if self.max_positions % _LENGTHS == 0 else 1
 
     @property
     def stored_layers(self) -> int:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elastic_ir.allocator import keep_buffers
 from elastic_ir.elastic import bf16, int8
-from elastic_ir.elastic.allocator import keep_buffers
 from elastic_ir.elastic.config import ElasticConfig
 from elastic_ir.elastic.packed import PackedWeights
 from elastic_ir.elastic.tokens import TokenBatch

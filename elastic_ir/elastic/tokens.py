@@ -95,15 +95,18 @@ class Tokens:
         """``[CLS] first [SEP] second [SEP]``."""
         return [self.cls_id, *first, self.sep_id, *second, self.sep_id]
 
-    def pad(self, sequences: Sequence[Sequence[int]], first_lengths: Sequence[int] | None = None) -> TokenBatch:
+    def pad(
+        self, sequences: Sequence[Sequence[int]], first_lengths: Sequence[int] | None = None, multiple: int = 1
+    ) -> TokenBatch:
         """Pad to the longest.
 
         Args:
             sequences: complete sequences, at least one.
             first_lengths: for pairs, how many leading tokens are of segment 0; None for singles.
+            multiple: of this the padded length is: for each other length kernels keep memory of their own.
         """
         lengths = torch.tensor([len(sequence) for sequence in sequences])
-        longest = int(lengths.max())
+        longest = -(-int(lengths.max()) // multiple) * multiple
         ids = torch.tensor([[*s, *([self.pad_id] * (longest - len(s)))] for s in sequences])
         if first_lengths is None:
             return TokenBatch(ids, lengths)

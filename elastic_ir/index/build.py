@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_ir import durable
+from elastic_ir.allocator import give_back
 from elastic_ir.errors import ConfigError, IndexCorruptError, IndexNotFoundError, InputError
 from elastic_ir.index.current import Current, read_current, write_current
 from elastic_ir.index.encoding import DocumentEncoder, VectorChunks
@@ -107,6 +108,7 @@ def build_index(
             with closing(track(documents, "indexing", total, None if progress is None else not progress)) as counted:
                 chunked = _chunked(_checked(counted), chunk_size)
                 count = _write_stores(folder, chunked, chunks, tokenize, [path, *earlier])
+            give_back()  # FAISS and Java need it now
             if chunks is not None:
                 write_faiss(folder / FAISS, factory, chunks, seed)
             if lucene:

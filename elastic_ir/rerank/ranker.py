@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from elastic_ir.elastic import ElasticScorer, TokenBatch, Tokens, load_checkpoint
@@ -323,7 +324,9 @@ class ElasticRanker(Pretrained):
         own = encoder.own_part(subnet)
         for group in by_token_budget([len(pair.ids) for pair in pairs], min(batch_tokens, BATCH_TOKENS)):
             chosen = [pairs[i] for i in group]
-            batch = self.tokens.pad([p.ids for p in chosen], [p.first_length for p in chosen]).to(device)
+            batch = self.tokens.pad(
+                [p.ids for p in chosen], [p.first_length for p in chosen], self.config.length_multiple
+            ).to(device)
             with autocast(device, precision):
                 x = self._states(chosen, batch, own)
                 bias = padding_bias(batch, encoder.dtype)
@@ -337,7 +340,8 @@ class ElasticRanker(Pretrained):
     def _states(self, pairs: list[Pair], batch: TokenBatch, own: Own | None) -> Tensor:
         if pairs[0].state is None:
             return self.model.encoder.embed(batch, own)
-        return pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
+        states = pad_sequence([pair.state for pair in pairs if pair.state is not None], batch_first=True)
+        return F.pad(states, (0, 0, 0, batch.input_ids.shape[1] - states.shape[1]))
 
 
 def _take(turn: Lock | None, stop: Callable[[], bool]) -> bool:

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from elastic_ir.elastic.allocator import keep_buffers
+from elastic_ir.allocator import keep_buffers
 
 
 def test_freed_buffers_are_kept_on_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
