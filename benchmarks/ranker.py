@@ -1,8 +1,7 @@
 """ElasticRanker over the given BM25 top 100 of msmarco-dl19-mini: full, budgets and sub-networks, with what each costs.
 
-BM25's scores count with the weights that the model has for its small sub-networks (benchmarks/retriever_weight.py);
-beside it what the ranker's scores alone give. 43 queries are few, so beside that: how much of the full ranker's top 10
-each row finds in BM25's top 100 of other collections (the runs of benchmarks/quality.py).
+43 queries are few, so beside it: how much of the full ranker's top 10 each row finds in BM25's top 100 of other
+collections (the runs of benchmarks/quality.py).
 
 python benchmarks/ranker.py [--model elastic-ranker-small] [--teacher FOLDER_OR_NAME] [--agreement 25] [--rows full ...]
 """
@@ -45,41 +44,24 @@ def fitting(plan: Plan, count: int) -> Plan:
 
 
 def judged(ranker: ElasticRanker, plans: dict[str, Plan], precision: str) -> dict[str, dict[str, float]]:
-    """nDCG@10, with BM25's scores and ``alone``, and milliseconds a query of each row on the judged collection."""
+    """nDCG@10 and milliseconds a query of each row on the judged collection."""
     folder = data_folder() / "collections" / JUDGED
     dataset, bm25 = load(str(folder)), read_run(folder / "runs" / "bm25-top100.trec")
     queries = {query.query_id: query.text for query in dataset.queries()}
     tokens = {d.doc_id: ids for d in dataset.documents() for ids in ranker.tokens.ids([d.contents], 512)}
-    lists = {query_id: in_run_order(bm25[query_id]) for query_id in queries}
-    runs, alone, seconds = {"BM25": bm25}, {"BM25": bm25}, {"BM25": 0.0}
-    known: dict[str, dict[Subnet, np.ndarray]] = {query_id: {} for query_id in queries}
-    for row, plan in sorted(plans.items(), key=lambda item: len(item[1])):
+    runs, seconds = {"BM25": bm25}, {"BM25": 0.0}
+    for row, plan in plans.items():
         started = time.perf_counter()
-        runs[row], alone[row] = {}, {}
+        runs[row] = {}
         for query_id, text in queries.items():
-            doc_ids, retrieved = zip(*lists[query_id], strict=True)
-            documents, steps = [tokens[doc_id] for doc_id in doc_ids], fitting(plan, len(doc_ids))
-            whole = len(steps) == 1 and steps[0].candidates == len(doc_ids)
-            scored = ranker.score_candidates(
-                text, documents, steps, retrieved=None if whole else retrieved, precision=precision
-            )
-            if whole:
-                known[query_id][steps[0].subnet] = scored.scores
-                scored = scored._replace(scores=scored.scores + ranker.prior(steps[0].subnet, retrieved))
+            doc_ids = [doc_id for doc_id, _ in in_run_order(bm25[query_id])]
+            documents = [tokens[doc_id] for doc_id in doc_ids]
+            scored = ranker.score_candidates(text, documents, fitting(plan, len(doc_ids)), precision=precision)
             runs[row][query_id] = dict(zip(doc_ids, scored.final().tolist(), strict=True))
-            if all(step.subnet in known[query_id] for step in steps):
-                alone[row][query_id] = dict(zip(doc_ids, replay(steps, known[query_id]).final().tolist(), strict=True))
         seconds[row] = time.perf_counter() - started
         print(row, f"{seconds[row]:.0f} s", flush=True)
-    told, itself = (evaluate(dataset.qrels(), found, ("ndcg@10",), permutations=100).means for found in (runs, alone))
-    return {
-        row: {
-            "ndcg@10": told[row]["ndcg@10"],
-            "alone": itself[row]["ndcg@10"] if alone[row] else float("nan"),
-            "ms": 1000 * seconds[row] / len(queries),
-        }
-        for row in ("BM25", *plans)
-    }
+    means = evaluate(dataset.qrels(), runs, ("ndcg@10",), permutations=100).means
+    return {row: {"ndcg@10": means[row]["ndcg@10"], "ms": 1000 * seconds[row] / len(queries)} for row in runs}
 
 
 def agreement(
@@ -97,10 +79,9 @@ def agreement(
     found: dict[str, list[float]] = {row: [] for row in plans}
     for query in drawn:
         documents = [tokens[doc_id] for doc_id in lists[query.query_id]]
-        retrieved = [bm25[query.query_id][doc_id] for doc_id in lists[query.query_id]]
         scores = {
             subnet: ranker.score_candidates(
-                query.text, documents, (Step(len(documents), subnet),), retrieved=retrieved, precision=precision
+                query.text, documents, (Step(len(documents), subnet),), precision=precision
             ).scores
             for subnet in subnets
         }
@@ -136,15 +117,13 @@ def main() -> None:
         shared[name] = agreement(ranker, plans, name, run, arguments.agreement, arguments.precision)
     full = figures.get("full", {"ndcg@10": float("nan")})["ndcg@10"]
     lines = [
-        f"| {JUDGED}, BM25 top 100 | nDCG@10 | of full | alone | of full | ms a query |"
-        + "".join(f" {name} |" for name in others),
-        f"|---|---|---|---|---|---|{'---|' * len(others)}",
+        f"| {JUDGED}, BM25 top 100 | nDCG@10 | of full | ms a query |{''.join(f' {name} |' for name in others)}",
+        f"|---|---|---|---|{'---|' * len(others)}",
     ]
     for row, values in figures.items():
         cells = "".join(f" {shared[name][row]:.3f} |" if row in shared[name] else " |" for name in others)
         ms = f"{values['ms']:.0f}" if values["ms"] else ""
-        both = " | ".join(f"{values[key]:.4f} | {values[key] / full:.3f}" for key in ("ndcg@10", "alone"))
-        lines.append(f"| {row} | {both} | {ms} |{cells}")
+        lines.append(f"| {row} | {values['ndcg@10']:.4f} | {values['ndcg@10'] / full:.3f} | {ms} |{cells}")
     if others:
         lines.append(f"\nNames of collections: share of full's top {TOP} found, {arguments.agreement} queries each.")
     command = "python benchmarks/ranker.py" + (f" --agreement {arguments.agreement}" if others else "")

@@ -20,6 +20,7 @@ from elastic_ir.profile import HITS, UNMEASURED, settings_of
 from elastic_ir.progress import track
 from elastic_ir.records import Hit, Query
 from elastic_ir.rerank import ElasticRanker, Plan, Step, replay
+from elastic_ir.rerank.stage import prior
 from elastic_ir.subnet import Subnet
 
 logger = logging.getLogger(__name__)
@@ -111,9 +112,8 @@ def _reranked(
             head, plan = retrieved[source][query.query_id][: rerank.candidates], plans[rerank]
             if len(head) < rerank.candidates:
                 plan = ranker.plan(rerank.budget, len(head), ranker.config.deepest(rerank.width))
-            scores_of_head = [hit.score for hit in head]
-            extra = {step.subnet: ranker.prior(step.subnet, scores_of_head, weight) for step in plan}
-            asked[level] = _Asked(head, plan, extra)
+            extra = prior(head, weight) or [0.0] * len(head)
+            asked[level] = _Asked(head, plan, np.array(extra, np.float32))
         scores = _scores(pipeline, ranker, query, [*asked.values()])
         for level, one in asked.items():
             tail = retrieved[wanted[level][0]][query.query_id][len(one.head) :]
@@ -180,7 +180,7 @@ class _Asked(NamedTuple):
 
     head: list[Hit]
     plan: Plan
-    extra: Mapping[Subnet, NDArray[np.float32]]
+    extra: NDArray[np.float32]
 
     def order(self, scores: Scores, steps: int | None = None) -> Sequence[int]:
         """Rows of ``head``, best first, after ``steps`` of the plan (None: all)."""
@@ -189,7 +189,7 @@ class _Asked(NamedTuple):
             return range(len(self.head))
         of_head = {
             step.subnet: np.array([scores[step.subnet].get(hit.doc_id, np.nan) for hit in self.head], np.float32)
-            + self.extra[step.subnet]
+            + self.extra
             for step in plan
         }
         order: list[int] = replay(plan, of_head).order().tolist()

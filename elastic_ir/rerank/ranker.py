@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +38,6 @@ class RankerSettings(BaseModel):
         max_passages: windows scored of a longer document; its score is the best window's.
         cascade: sub-networks of a plan's steps before the last, such as ``w0.25-d2``, cheapest first; None means the
             shallowest exit at the width of the last step.
-        retriever_weights: sub-network -> standard deviations of the retriever's scores, at least, that are added to its
-            own: the less it knows of what the full model would say, the more the retriever may tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +46,6 @@ class RankerSettings(BaseModel):
     max_query_length: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1)
     cascade: tuple[str, ...] | None = None
-    retriever_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
 
 
 POLL_S = 0.01
@@ -181,15 +178,6 @@ class ElasticRanker(Pretrained):
         layers = budget * candidates * self.config.num_layers
         return plan(layers, candidates, cascade, carried=carried) if candidates else ()
 
-    def prior(self, subnet: Subnet, retrieved: Sequence[float], weight: float = 0.0) -> NDArray[np.float32]:
-        """What is added to the scores of ``subnet`` ``[N]``: the retriever's, in standard deviations from their mean,
-        times ``weight``, or times the settings' for ``subnet`` where that is more; 0 where they say nothing."""
-        scores, weight = np.array(retrieved), max(weight, self.settings.retriever_weights.get(str(subnet), 0.0))
-        if not weight or not len(scores) or not np.isfinite(scores).all() or not scores.std():
-            return np.zeros(len(scores), np.float32)
-        added: NDArray[np.float32] = (weight * (scores - scores.mean()) / scores.std()).astype(np.float32)
-        return added
-
     def _carries(self, before: Subnet, after: Subnet) -> bool:
         """Whether ``after`` can go on from the states of ``before``: the same layers so far, at the same width."""
         encoder, same = self.model.encoder, before.width == after.width and before.depth < after.depth
@@ -212,15 +200,14 @@ class ElasticRanker(Pretrained):
         candidates: Sequence[Sequence[int]],
         steps: Plan,
         *,
-        retrieved: Sequence[float] | None = None,
-        retriever_weight: float = 0.0,
+        prior: Sequence[float] | None = None,
         precision: Precision = "fp32",
         batch_tokens: int | None = None,
         stop: Callable[[], bool] = _go_on,
         turn: Lock | None = None,
     ) -> Scored:
         """``score_lists`` of one list."""
-        asked = CandidateList(query, candidates, steps, retrieved, retriever_weight)
+        asked = CandidateList(query, candidates, steps, prior)
         return self.score_lists([asked], precision=precision, batch_tokens=batch_tokens, stop=stop, turn=turn)[0]
 
     @torch.inference_mode()
@@ -245,7 +232,7 @@ class ElasticRanker(Pretrained):
             stop: True ends the work; what was scored so far is returned.
             turn: held while a chunk runs, so that searches side by side take turns; None runs at once.
         """
-        works = [Work(asked, self._query(asked.query), self._priors(asked)) for asked in lists]
+        works = [Work(asked, self._query(asked.query)) for asked in lists]
         most = STATES_TOKENS if self.config.depth_rule == "prefix" else None
         for group in groups(works, most):
             if not self._score(group, precision, batch_tokens or 2 * BATCH_TOKENS, stop, turn):
@@ -282,11 +269,6 @@ class ElasticRanker(Pretrained):
             for work in works:
                 work.narrow(number + 1)
         return True
-
-    def _priors(self, asked: CandidateList) -> list[NDArray[np.float32]]:
-        """What is added to the scores of each step."""
-        retrieved = [0.0] * len(asked.documents) if asked.retrieved is None else asked.retrieved
-        return [self.prior(step.subnet, retrieved, asked.retriever_weight) for step in asked.steps]
 
     def _query(self, text: str) -> list[int]:
         if not text.strip():

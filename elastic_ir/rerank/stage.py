@@ -34,8 +34,7 @@ class Rerank(Stage):
     would only get in each other's way. Who waits still minds its deadline.
 
     ``retriever_weight`` adds the retriever's scores, in standard deviations over the candidates, times this, to every
-    score of the ranker: what both find good comes first. To those of small sub-networks more may be added, see
-    ``RankerSettings.retriever_weights``.
+    score of the ranker: what both find good comes first.
     """
 
     name = "rerank"
@@ -69,8 +68,7 @@ class Rerank(Stage):
                     rankings[row].query.text,
                     self.tokens_of([hit.doc_id for hit in head]),
                     self.ranker.plan(settings.budget, len(head), depth),
-                    [hit.score for hit in head],
-                    self.retriever_weight,
+                    prior(head, self.retriever_weight),
                 )
                 for row, head in zip(rows, heads, strict=True)
             ]
@@ -106,6 +104,15 @@ def _reordered(ranking: Ranking, scored: Scored, plan: Plan) -> Ranking:
     done = int((scored.steps == furthest).sum())
     detail = f"stopped with {done} of {len(head)} candidates scored by {plan[furthest - 1].subnet}"
     return _degraded(reranked, "deadline", detail)
+
+
+def prior(hits: Sequence[Hit], weight: float) -> list[float] | None:
+    """The hits' scores in standard deviations from their mean, times ``weight``; None where that says nothing."""
+    scores = np.array([hit.score for hit in hits])
+    if not hits or not weight or not np.isfinite(scores).all() or not scores.std():
+        return None
+    weighted: list[float] = (weight * (scores - scores.mean()) / scores.std()).tolist()
+    return weighted
 
 
 def _degraded(ranking: Ranking, reason: str, detail: str) -> Ranking:

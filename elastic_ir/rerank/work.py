@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from elastic_ir.elastic.tokens import packed
@@ -19,15 +18,14 @@ from elastic_ir.subnet import Subnet
 class CandidateList(NamedTuple):
     """A question and what may answer it.
 
-    ``documents`` are token ids without special tokens, in retriever order; ``steps`` the plan; ``retrieved`` the
-    retriever's scores ``[N]`` (None: not known), which count with ``retriever_weight``, see ``ElasticRanker.prior``.
+    ``documents`` are token ids without special tokens, in retriever order; ``steps`` the plan; ``prior`` is added to
+    every score of its document ``[N]``, e.g. weighted scores of the retriever (None adds nothing).
     """
 
     query: str
     documents: Sequence[Sequence[int]]
     steps: Plan
-    retrieved: Sequence[float] | None = None
-    retriever_weight: float = 0.0
+    prior: Sequence[float] | None = None
 
 
 class Pair:
@@ -44,9 +42,9 @@ class Pair:
 class Work:
     """One list while it is scored: the rows of the next step in order, and the states that they carry."""
 
-    def __init__(self, asked: CandidateList, query: list[int], priors: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, asked: CandidateList, query: list[int]) -> None:
         count = len(asked.documents)
-        self.asked, self.query, self.priors = asked, query, priors
+        self.asked, self.query = asked, query
         self.scored = Scored(np.full(count, np.nan, np.float32), np.zeros(count, np.int32))
         self.rows = list(range(count))
         self.carried: dict[int, list[Pair]] = {}
@@ -58,8 +56,8 @@ class Work:
 
     def note(self, pair: Pair, score: np.float32, step: int) -> None:
         """Take the ``score`` of a window made in ``step``; the best window of a document counts."""
-        row, scored = pair.row, self.scored
-        score += self.priors[step - 1][row]
+        row, scored, prior = pair.row, self.scored, self.asked.prior
+        score += 0.0 if prior is None else prior[row]
         if scored.steps[row] < step or not score <= scored.scores[row]:  # also where it is not a number
             scored.scores[row], scored.steps[row] = score, step
         if pair.state is not None:

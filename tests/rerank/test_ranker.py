@@ -12,7 +12,7 @@ import torch
 from elastic_ir.dense import ElasticDenser
 from elastic_ir.elastic import ElasticScorer, load_checkpoint
 from elastic_ir.errors import ConfigError, InputError, ModelError, SubnetError
-from elastic_ir.rerank import ElasticRanker, RankerSettings, Step
+from elastic_ir.rerank import ElasticRanker, RankerSettings
 from elastic_ir.rerank.scored import Scored, replay
 from elastic_ir.rerank.work import CandidateList
 from elastic_ir.subnet import Subnet
@@ -162,42 +162,15 @@ def test_lists_scored_together_score_as_alone(
     ids = ranker.tokens.ids(DOCUMENTS, 30)
     lists = [
         CandidateList(QUERY, ids, ranker.plan(0.5, len(ids))),
-        CandidateList("dog", ids[:3], ranker.plan(1.0, 3), [0.5, -1.0, 2.0], 1.5),
+        CandidateList("dog", ids[:3], ranker.plan(1.0, 3), prior=[0.5, -1.0, 2.0]),
         CandidateList("red tree", [], ()),
         CandidateList("big fish", ids[::-1], ranker.plan(0.4, len(ids))),
     ]
     for asked, found in zip(lists, ranker.score_lists(lists, batch_tokens=batch_tokens), strict=True):
-        wanted = ranker.score_candidates(
-            asked.query,
-            asked.documents,
-            asked.steps,
-            retrieved=asked.retrieved,
-            retriever_weight=asked.retriever_weight,
-        )
+        wanted = ranker.score_candidates(asked.query, asked.documents, asked.steps, prior=asked.prior)
         assert np.array_equal(found.steps, wanted.steps)
         assert np.allclose(found.scores, wanted.scores, atol=1e-5, equal_nan=True)
         assert not found.stopped
-
-
-def test_a_prior_is_in_standard_deviations(ranker: ElasticRanker) -> None:
-    full = ranker.config.full
-    assert ranker.prior(full, [5.0, 3.0, 1.0], 2.0) == pytest.approx([2 * 1.5**0.5, 0, -2 * 1.5**0.5])
-    assert not ranker.prior(full, [5.0, 3.0, 1.0]).any()
-    for says_nothing in ([], [5.0], [float("inf"), 5.0, 3.0]):
-        assert ranker.prior(full, says_nothing, 1.0).tolist() == [0.0] * len(says_nothing)
-
-
-def test_a_small_network_is_told_more_by_the_retriever(ranker: ElasticRanker) -> None:
-    told = ElasticRanker(ranker.model, ranker.tokens, RankerSettings(max_length=32, retriever_weights={"w1.00-d1": 50}))
-    ids = ranker.tokens.ids(DOCUMENTS, 30)
-    retrieved = [float(-row) for row in range(len(ids))]
-    steps = (Step(8, Subnet(1.0, 1)), Step(3, Subnet(1.0, 4)))
-    found = told.score_candidates(QUERY, ids, steps, retrieved=retrieved)
-    assert sorted(found.order()[:3].tolist()) == [0, 1, 2]
-    assert found.order()[3:].tolist() == [3, 4, 5, 6, 7]
-    assert np.abs(found.scores[:3] - alone(ranker, 4)[:3]).max() <= 1e-5
-    unknown = told.score_candidates(QUERY, ids, steps)
-    assert unknown.order().tolist() == ranker.score_candidates(QUERY, ids, steps).order().tolist()
 
 
 def test_only_lists_with_work_left_are_stopped(ranker: ElasticRanker) -> None:

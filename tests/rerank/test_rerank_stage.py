@@ -11,6 +11,7 @@ from contract import check_stage
 from elastic_ir.level import Level, RerankLevel
 from elastic_ir.records import Hit, Query, Ranking
 from elastic_ir.rerank import ElasticRanker, Rerank, Scored
+from elastic_ir.rerank.stage import prior
 from elastic_ir.stage import SearchContext
 
 TEXTS = {"d1": "the cat sat", "d2": "a dog ran", "d3": "a fish swam", "d4": "red tree"}
@@ -41,6 +42,14 @@ def test_the_retriever_has_a_say(stage: Rerank) -> None:
     weighted = Rerank(stage.ranker, stage.tokens_of, stage.settings, retriever_weight=100.0)
     assert [hit.doc_id for hit in weighted(RANKINGS, SearchContext())[0].hits[:3]] == ["d1", "d2", "d3"]
     assert plain != ["d1", "d2", "d3"]
+
+
+def test_a_prior_is_in_standard_deviations() -> None:
+    hits = [Hit("a", 5.0), Hit("b", 3.0), Hit("c", 1.0)]
+    assert prior(hits, 2.0) == pytest.approx([2 * 1.5**0.5, 0, -2 * 1.5**0.5])
+    assert prior(hits, 0.0) is None
+    assert prior(hits[:1], 1.0) is None
+    assert prior([Hit("a", float("inf")), *hits], 1.0) is None
 
 
 def test_a_level_without_a_rerank_part_skips_the_stage(stage: Rerank) -> None:
