@@ -19,6 +19,7 @@ from elastic_ir.schedule import Correction, DrainRule, Fixed, Ladder, Load, Poli
 from elastic_ir.schedule.compare import admission_of
 from elastic_ir.serve.observer import Observer
 from elastic_ir.serve.queue import Job, Question, Queue, Queued, Task
+from elastic_ir.serve.share import JOBS_SHARE, Share
 from elastic_ir.stage import ABANDONED, described
 
 logger = logging.getLogger(__name__)
@@ -30,10 +31,6 @@ Refusal = Literal["overload", "share"]
 MOST_QUEUED, MOST_JOBS = 10_000, 1_000
 PART_TOKENS = 256
 """Of a job, between which searches are answered."""
-LEAST_PART_S = 0.001
-"""A shorter part was none: nothing was done yet."""
-JOBS_SHARE = 0.2
-"""Of the time, while searches wait: what jobs have at least, and what searches count with as lost to them."""
 SLOW_MOMENT_S = 0.01
 """Seconds that an idle service may need beside the search itself, to read and to write."""
 CLIENTS_SHARE = 0.9
@@ -96,7 +93,7 @@ class Engine:
         self._busy = self._closing = False
         self._at_work: list[Pipeline] = []
         self._job: Task[Any] | None = None
-        self._part_began, self._part_s, self._owed_s, self._forgot_at = 0.0, 0.0, 0.0, 0.0
+        self._share, self._forgot_at = Share(), 0.0
         self._thread = threading.Thread(target=self._work, name="elastic-ir-engine", daemon=True)
 
     @property
@@ -266,7 +263,7 @@ class Engine:
             jobs = self._jobs.take(self._jobs.tasks)
             self._changed.notify_all()
         for job in jobs:
-            job.fail(_closing())
+            job.fail(_ending())
 
     def _refusal(self, client: str, now: float, due: float, room: float) -> Refusal | None:
         """Why no search of ``client`` is taken that is ``due`` then, with ``room`` seconds for waiting and service."""
@@ -313,7 +310,7 @@ class Engine:
                 if self._job is not None:
                     self._count_part(self._job)
                 else:
-                    self._owed_s = max(0.0, self._owed_s - (self._clock() - started))
+                    self._share.owed_s = max(0.0, self._share.owed_s - (self._clock() - started))
                 with self._changed:
                     self._busy, self._job = False, None
         finally:  # nobody is to wait for what will never be answered
@@ -324,7 +321,7 @@ class Engine:
         with self._changed:
             left = [*self._queue.take(self._queue.tasks), *self._jobs.take(self._jobs.tasks)]
         for task in left:
-            task.fail(_closing())
+            task.fail(_ending())
 
     def _take(self) -> Batch | Job[Any] | None:
         """What waits: a job, which gives way to searches itself, before a batch of these; None at the end."""
@@ -334,9 +331,10 @@ class Engine:
                 now = self._clock()
                 if self._jobs:
                     for job in self._started(self._jobs, self._jobs.tasks[:1], now):
-                        self._busy = True
-                        self._formed = self._free_at = self._part_began = now
-                        return self._begun(job, now)
+                        self._job, self._busy = job, True
+                        self._formed = self._free_at = now
+                        self._share.begin(now)
+                        return job if isinstance(job, Job) else self._with_pipeline([job], self._choose(now, job))
                 elif self._queue:
                     if (batch := self._batch(now)) is not None:
                         return batch
@@ -360,10 +358,6 @@ class Engine:
         self._free_at = now + (self._correction.value * rung.seconds[len(questions) - 1] if rung else 0.0)
         return self._with_pipeline(questions, level)
 
-    def _begun(self, job: Question | Job[Any], now: float) -> Batch | Job[Any]:
-        self._job = job
-        return job if isinstance(job, Job) else self._with_pipeline([job], self._choose(now, job))
-
     def _with_pipeline(self, questions: Sequence[Question], level: Level) -> Batch:
         self._at_work.append(self._pipeline)
         return Batch(self._pipeline, questions, level)
@@ -374,12 +368,12 @@ class Engine:
         while not job.left and self._clock() <= job.due and (batch := self._ahead_of(job)) is not None:
             started = self._clock()
             self._answer(batch)
-            if (other := self._job) is job or other is None:
-                self._owed_s -= self._clock() - started
-            else:
-                self._count_part(other)
+            if batch.questions[0] is self._job:  # a job itself, which has counted its parts but the last
+                self._count_part(batch.questions[0])
                 self._job = job
-        self._part_began = self._clock()
+            else:
+                self._share.owed_s -= self._clock() - started
+        self._share.begin(self._clock())
 
     def _ahead_of(self, job: Task[Any]) -> Batch | None:
         """The next batch of searches, or a search that is a job itself and more urgent; None where it is its turn."""
@@ -387,31 +381,27 @@ class Engine:
             while True:
                 self._drop()
                 now = self._clock()
-                if self._queue and self._owed_s > 0:
+                if self._queue and self._share.owed_s > 0:
                     if (batch := self._batch(now)) is not None:
                         return batch
                     continue
                 head = self._jobs.tasks[0] if self._jobs and isinstance(job, Job) else None
                 if isinstance(head, Question) and head.due < job.due:
                     if self._started(self._jobs, [head], now):
-                        self._job, self._part_began = head, now
+                        self._job = head
+                        self._share.begin(now)
                         return self._with_pipeline([head], self._choose(now, head))
                     continue
                 if not self._queue:
-                    self._owed_s = 0.0
+                    self._share.owed_s = 0.0
                     if now > self._forgot_at + self.ladder.slo_s:
                         self._forget_announced(now)
                 margin_s = (1 - self._admission.share) * self.ladder.slo_s
-                self._formed, self._free_at = now, now + max(0.0, self._part_s - margin_s)
+                self._formed, self._free_at = now, now + max(0.0, self._share.part_s - margin_s)
                 return None
 
     def _count_part(self, job: Task[Any]) -> None:
-        """A part of ``job`` is done: what searches have of the time before the next follows from how long it took."""
-        seconds = self._clock() - self._part_began
-        if seconds > LEAST_PART_S:
-            self._part_s = max(seconds, self._part_s / 2)
-        job.worked_s += seconds
-        self._owed_s += seconds * (1 - JOBS_SHARE) / JOBS_SHARE
+        job.worked_s += self._share.end(self._clock())
 
     def _between(self, job: Job[Any]) -> bool:
         """Give way before the next part of ``job``; always False.
@@ -421,7 +411,7 @@ class Engine:
                 nobody waits for it. OverloadedError: if the engine closes.
         """
         if self._closing:
-            raise _closing()
+            raise _ending()
         self._give_way(job)
         if job.left:
             raise ExpiredError("the client has hung up")
@@ -526,7 +516,7 @@ class Engine:
             texts=any(question.text for question in questions),
         )
         if is_job and self._closing:
-            raise _closing()
+            raise _ending()
         ended = self._clock()
         levels = Counter[Level]()
         for question, hits in zip(questions, found, strict=True):
@@ -549,7 +539,7 @@ class Engine:
             self._late, self._previous = any(ended > question.due for question in questions), level
 
 
-def _closing() -> OverloadedError:
+def _ending() -> OverloadedError:
     return OverloadedError("the service is closing", 1)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -407,6 +407,26 @@ def in_parts(parts: int, seconds: float = 0.005) -> Callable[[Callable[[], bool]
     return work
 
 
+@contextmanager
+def searches_without_end(engine: Engine, seconds: float) -> Iterator[None]:
+    """Eight or nine of them wait all the time, each due in ``seconds``."""
+    ended = threading.Event()
+
+    def ask_on() -> None:
+        waiting = [engine.search("first", 1, seconds)]
+        while not ended.is_set():
+            with suppress(OverloadedError, ExpiredError):
+                waiting.append(engine.search("more", 1, seconds))
+                if len(waiting) > 8:
+                    waiting.pop(0).answer.result(5)
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    yield
+    ended.set()
+    asking.join(5)
+
+
 def test_jobs_that_wait_take_no_quality_and_no_place_from_searches(start: Callable[..., Engine], stub: Stub) -> None:
     engine = start()
     jobs = [engine.run(in_parts(20), 60.0) for _ in range(300)]
@@ -417,26 +437,14 @@ def test_jobs_that_wait_take_no_quality_and_no_place_from_searches(start: Callab
 
 
 def test_jobs_get_on_however_many_searches_wait(start: Callable[..., Engine], stub: Stub) -> None:
-    engine, ended = start(), threading.Event()
+    engine = start()
     stub.at_work = lambda texts: time.sleep(0.005)
-
-    def ask_on() -> None:
-        waiting = [engine.search("first", 1, 0.5)]
-        while not ended.is_set():
-            with suppress(OverloadedError, ExpiredError):
-                waiting.append(engine.search("more", 1, 0.5))
-                if len(waiting) > 8:
-                    waiting.pop(0).answer.result(5)
-
-    asking = threading.Thread(target=ask_on)
-    asking.start()
-    assert engine.run(in_parts(20), 60.0).answer.result(20) == "done"
-    job = engine.run(in_parts(1000), 60.0)
-    before = len(stub.asked)
-    time.sleep(1)
-    searched_s = 0.005 * (len(stub.asked) - before)
-    ended.set()
-    asking.join(5)
+    with searches_without_end(engine, 0.5):
+        assert engine.run(in_parts(20), 60.0).answer.result(20) == "done"
+        job = engine.run(in_parts(1000), 60.0)
+        before = len(stub.asked)
+        time.sleep(1)
+        searched_s = 0.005 * (len(stub.asked) - before)
     job.abandon()
     assert searched_s > job.worked_s
 
@@ -502,25 +510,14 @@ def test_a_part_of_a_job_is_no_reason_to_refuse_searches(start: Callable[..., En
 
 
 def test_jobs_have_a_fifth_however_short_their_parts(start: Callable[..., Engine], stub: Stub) -> None:
-    engine, ended = start(), threading.Event()
+    engine = start()
     stub.at_work = lambda texts: time.sleep(0.05)
-
-    def ask_on() -> None:
-        waiting = [engine.search("first", 1, 5.0)]
-        while not ended.is_set():
-            waiting.append(engine.search("more", 1, 5.0))
-            if len(waiting) > 8:
-                waiting.pop(0).answer.result(5)
-
-    asking = threading.Thread(target=ask_on)
-    asking.start()
-    job = engine.run(in_parts(10_000), 60.0)
-    time.sleep(1)
-    before = job.worked_s
-    time.sleep(2)
-    worked_s = job.worked_s - before
-    ended.set()
-    asking.join(5)
+    with searches_without_end(engine, 5.0):
+        job = engine.run(in_parts(10_000), 60.0)
+        time.sleep(1)
+        before = job.worked_s
+        time.sleep(2)
+        worked_s = job.worked_s - before
     job.abandon()
     assert 0.2 < worked_s < 0.7  # of 2 seconds
 
